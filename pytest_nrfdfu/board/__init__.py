@@ -1,0 +1,1 @@
+"""One unit on the bench."""

@@ -1,0 +1,1 @@
+"""What is uploaded: reads files, touches no hardware."""

@@ -1,0 +1,1 @@
+"""A simulated nRF5340 DK: its own process, real endpoints."""

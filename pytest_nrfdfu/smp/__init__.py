@@ -1,0 +1,1 @@
+"""Simple Management Protocol without I/O: bytes in, events out."""
