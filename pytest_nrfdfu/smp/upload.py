@@ -1,0 +1,348 @@
+"""An image upload as a state machine: chunks, offsets, retransmission, resume.
+
+MCUboot's serial recovery takes a chunk only at the offset that it expects, and always answers with the offset that it
+wants next, with rc 0 also when it wrote nothing. So the answer's `off` is the truth and the only thing that moves the
+upload on: after a lost response, an answer to an old chunk, a reset in between, the upload goes on from there.
+
+How much may be in flight is a policy's business; what is sent, matched, repeated and believed is this module's.
+
+Source: MCUboot, boot/boot_serial/src/boot_serial.c (bs_upload); Zephyr, smp_group_1.rst ("Image upload").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, NoReturn, Protocol
+
+from pytest_nrfdfu.errors import SmpTimeout, UploadFailed
+from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.codec import decode, encode
+from pytest_nrfdfu.smp.exchange import Sequence, Transmission
+from pytest_nrfdfu.smp.header import HEADER_SIZE, Header
+from pytest_nrfdfu.smp.messages import UploadRequest
+from pytest_nrfdfu.smp.timing import Link, RoundTrip
+
+__all__ = ["Chunk", "Limits", "Policy", "StopAndWait", "Upload", "UploadCounters", "chunk_size"]
+
+_RESPONSE_WIRE = 40
+"""Bytes on the wire of an answer to a chunk, for weighing packet sizes."""
+_STUCK_ANSWERS = 5
+"""Answers in a row that bring nothing new, after which the upload is given up."""
+_RESTARTS = 3
+"""How often the server may ask for offset 0 again."""
+_SHRINK_AFTER = 3
+"""Unanswered tries of one chunk after which smaller ones are tried: a large packet is lost more easily."""
+_SMALLEST_CAP = 140
+"""Packets are not made smaller than this on account of losses."""
+_GROW_AFTER = 16
+"""Chunks answered at the first try after which a shrunken packet size grows again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the receiver takes. Sizes in bytes.
+
+    `max_packet` is the largest SMP packet, header included. `align`: chunks are multiples of this except the last
+    (MCUboot writes whole words only). `erases_at_start`: the chunk with offset 0 erases all pages.
+    """
+
+    max_packet: int = 1020
+    line_length: int = console.LINE_LENGTH
+    align: int = 4
+    erases_at_start: bool = False
+
+
+class Chunk(NamedTuple):
+    """One chunk on its way."""
+
+    off: int
+    size: int
+    sequence: int
+    packet: bytes
+    computed: float
+    sent_at: float
+    deadline: float
+    tries: int
+
+    @property
+    def end(self) -> int:
+        """The offset after it."""
+        return self.off + self.size
+
+
+class Policy(Protocol):
+    """How much may be in flight."""
+
+    def may_send(self, in_flight: tuple[Chunk, ...]) -> bool:
+        """Whether another chunk may be sent while `in_flight` are unanswered."""
+
+
+class StopAndWait:
+    """One chunk at a time: right for every server."""
+
+    def may_send(self, in_flight: tuple[Chunk, ...]) -> bool:
+        """Only when nothing is unanswered."""
+        return not in_flight
+
+
+@dataclass(slots=True)
+class UploadCounters:
+    """What happened. `progress` holds (seconds on the caller's clock, acknowledged bytes)."""
+
+    chunks: int = 0
+    retries: int = 0
+    """Packets sent again because no answer came."""
+    resyncs: int = 0
+    """Answers that asked for another offset than the next one."""
+    restarts: int = 0
+    """How often the server asked for offset 0 again."""
+    stale: int = 0
+    """Answers that belonged to nothing in flight."""
+    largest_chunk: int = 0
+    progress: list[tuple[float, int]] = field(default_factory=list)
+
+
+def _packet_size(request: UploadRequest, size: int) -> int:
+    """Bytes of the SMP packet of `request` if it carried `size` bytes of data."""
+    head = 1 if size < 24 else 2 if size < 0x100 else 3 if size < 0x10000 else 5  # CBOR byte string, RFC 8949 3.1
+    return len(encode(request, 0)) - 1 + head + size  # `request` holds an empty byte string: one byte
+
+
+def chunk_size(request: UploadRequest, cap: int, limits: Limits, left: int) -> int:
+    """How many of the `left` bytes to send with `request` (whose data is empty) in a packet of at most `cap` bytes.
+
+    Among the largest packet and those that just fill their last line, the one that carries most data for its time on
+    the wire. The result is a multiple of `limits.align`, unless it is all that is left.
+    """
+    best, best_rate = 0, 0.0
+    full_lines = (console.max_packet(n, limits.line_length) for n in range(1, console.line_count(cap) + 1))
+    for packet in (cap, *(size for size in full_lines if size <= cap)):
+        size = packet - _packet_size(request, 0)
+        while size > 0 and _packet_size(request, size) > packet:
+            size -= 1
+        size = min(left, size)
+        if size < left:
+            size -= size % limits.align
+        if size <= 0:
+            continue
+        wire = console.wire_size(_packet_size(request, size), limits.line_length)
+        rate = size / (wire + _RESPONSE_WIRE)
+        if rate > best_rate:
+            best, best_rate = size, rate
+    return best
+
+
+class Upload:
+    """One image on its way into one slot.
+
+    Ask `due` for what to send, wait until `deadline` at most, feed `receive` with every packet that comes; until
+    `done`. Raises UploadFailed when it cannot go on.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a fact about image, server or link
+        self,
+        data: bytes,
+        *,
+        sequences: Sequence,
+        link: Link,
+        round_trip: RoundTrip,
+        limits: Limits | None = None,
+        policy: Policy | None = None,
+        image: int | None = None,
+        sha: bytes | None = None,
+        start: int = 0,
+        version: int = 1,
+        tries: int = 10,
+    ) -> None:
+        """`start`: go on with an upload broken off after that many acknowledged bytes."""
+        if not data:
+            raise UploadFailed("there is nothing to upload: the image is empty")
+        self.counters = UploadCounters()
+        self.limits = limits or Limits()
+        self.acknowledged = start
+        self.resumed = start > 0
+        """Whether it began by going on with an upload broken off, and the server had kept it."""
+        self._data = data
+        self._sequences = sequences
+        self._link = link
+        self._round_trip = round_trip
+        self._policy = policy or StopAndWait()
+        self._image = image
+        self._sha = sha
+        self._version = version
+        self._tries = tries
+        self._cap = self.limits.max_packet
+        self._next = start
+        self._high_water = len(data) if start else 0
+        self._in_flight: list[Chunk] = []
+        self._stuck = 0
+        self._clean = 0
+        self._started = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the server has acknowledged everything."""
+        return self.acknowledged >= len(self._data)
+
+    @property
+    def total(self) -> int:
+        """Bytes to upload."""
+        return len(self._data)
+
+    @property
+    def deadline(self) -> float:
+        """When to call `due` again if nothing comes before."""
+        return min((chunk.deadline for chunk in self._in_flight), default=float("-inf"))
+
+    def due(self, now: float) -> Transmission | None:
+        """What to send now, if anything. Call again until it gives None."""
+        if self.done:
+            return None
+        if self._in_flight:
+            oldest = self._in_flight[0]
+            if now >= oldest.deadline:
+                return self._repeat(oldest, now)
+        if self._next >= len(self._data) or not self._policy.may_send(tuple(self._in_flight)):
+            return None
+        if not self._started:
+            self._started = True
+            self.counters.progress.append((now, self.acknowledged))
+        return Transmission(self._send(self._make(self._next, now)).packet)
+
+    def receive(self, packet: bytes, now: float) -> bool:
+        """Take one packet; False if it is not an answer to a chunk in flight."""
+        if len(packet) < HEADER_SIZE:
+            return False
+        header = Header.unpack(packet)
+        chunk = next((c for c in self._in_flight if _REQUEST.matches(header, c.sequence)), None)
+        if chunk is None:
+            self.counters.stale += 1
+            return False
+        response = decode(packet)
+        rejected = response.rejected
+        if rejected is not None:
+            raise UploadFailed(self._refused(chunk, str(rejected))) from rejected
+        self._in_flight = [c for c in self._in_flight if c is not chunk]
+        if chunk.tries == 1:
+            self._round_trip.sample(now - chunk.sent_at, chunk.computed)
+        self._follow(chunk, _REQUEST.read(response.payload).off, now)
+        return True
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def _make(self, off: int, now: float) -> Chunk:
+        first = off == 0
+        request = UploadRequest(
+            off=off,
+            length=len(self._data) if first else None,
+            image=self._image if first else None,
+            sha=self._sha if first else None,
+        )
+        left = len(self._data) - off
+        size = chunk_size(request, self._cap, self.limits, left)
+        if size == 0:
+            raise UploadFailed(
+                f"packets of at most {self._cap} bytes leave no room for data in the request at offset {off};"
+                " give a larger receive_size in [bootloader]"
+            )
+        data = self._data[off : off + size]
+        sequence = self._sequences.take()
+        full = UploadRequest(off=off, data=data, length=request.length, image=request.image, sha=request.sha)
+        packet = encode(full, sequence, self._version)
+        computed = self._link.exchange(console.wire_size(len(packet))) + self._flash_time(off, size)
+        deadline = now + self._round_trip.timeout(computed)
+        return Chunk(off, size, sequence, packet, computed, now, deadline, 1)
+
+    def _flash_time(self, off: int, size: int) -> float:
+        erased = len(self._data) if off == 0 and self.limits.erases_at_start else size
+        extra = self._link.erase_page if off + size == len(self._data) else 0.0  # the trailer's page
+        return self._link.flash_time(off, erased) + extra
+
+    def _send(self, chunk: Chunk) -> Chunk:
+        self._in_flight.append(chunk)
+        self._next = chunk.end
+        self._high_water = max(self._high_water, chunk.end)
+        self.counters.chunks += 1
+        self.counters.largest_chunk = max(self.counters.largest_chunk, chunk.size)
+        return chunk
+
+    def _repeat(self, chunk: Chunk, now: float) -> Transmission:
+        """Send the oldest chunk again; what followed it is forgotten, the server takes chunks in order only."""
+        if chunk.tries >= self._tries:
+            silence = SmpTimeout(f"{chunk.tries} tries of the chunk at offset {chunk.off} were not answered")
+            raise UploadFailed(
+                f"the board stopped answering at {chunk.off} of {len(self._data)} bytes: the chunk of {chunk.size}"
+                f" bytes (packet of {len(chunk.packet)}) was sent {chunk.tries} times without an answer; check that"
+                " packets of this size fit the bootloader (receive_size in [bootloader]), and the wiring"
+            ) from silence
+        self._clean = 0
+        self.counters.retries += 1
+        if chunk.tries == _SHRINK_AFTER and self._cap > _SMALLEST_CAP:
+            self._cap = max(_SMALLEST_CAP, self._cap // 2)
+            fresh = self._make(chunk.off, now)
+            if fresh.size < chunk.size:
+                chunk = fresh._replace(tries=chunk.tries)
+        wait = self._round_trip.timeout(chunk.computed, chunk.tries)
+        again = chunk._replace(tries=chunk.tries + 1, sent_at=now, deadline=now + wait)
+        self._in_flight = [again]
+        self._next = again.end
+        return Transmission(again.packet, flush=True)
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def _follow(self, chunk: Chunk, off: int, now: float) -> None:
+        """Go on where the server wants it."""
+        if not 0 <= off <= self._high_water:
+            raise UploadFailed(
+                f"the board asks for offset {off}, but only {self._high_water} of {len(self._data)} bytes were sent;"
+                " something else is uploading to it, or it keeps the state of another upload"
+            )
+        if off != chunk.end:
+            self.counters.resyncs += 1
+            self._in_flight.clear()
+            self._next = off
+        if off == 0:
+            self._restart()
+        elif off > self.acknowledged:
+            self._stuck = 0
+        else:
+            self._stuck += 1
+            if self._stuck >= _STUCK_ANSWERS:
+                self._give_up_stuck(off)
+        self.acknowledged = off
+        self.counters.progress.append((now, off))
+        self._grow(chunk)
+
+    def _restart(self) -> None:
+        self.counters.restarts += 1
+        self.resumed = False
+        self._stuck += 1
+        if self.counters.restarts > _RESTARTS or self._stuck >= _STUCK_ANSWERS:
+            raise UploadFailed(
+                f"the board asked {self.counters.restarts} times for offset 0 again (after {self.acknowledged} of"
+                f" {len(self._data)} bytes): it resets in between; look at its supply and at its watchdog"
+            )
+
+    def _give_up_stuck(self, off: int) -> NoReturn:
+        raise UploadFailed(
+            f"no progress: the board answered {self._stuck} chunks with rc 0 and offset {off} of {len(self._data)}"
+            " bytes, and took none of them; it may hold the state of another upload: reset it and begin again"
+        )
+
+    def _grow(self, chunk: Chunk) -> None:
+        if chunk.tries > 1 or self._cap >= self.limits.max_packet:
+            return
+        self._clean += 1
+        if self._clean >= _GROW_AFTER:
+            self._clean = 0
+            self._cap = min(self.limits.max_packet, self._cap * 2)
+
+    def _refused(self, chunk: Chunk, why: str) -> str:
+        text = f"the board refused the chunk at offset {chunk.off} of {len(self._data)} bytes: {why}"
+        if chunk.off == 0:
+            number = "no image number" if self._image is None else f"image number {self._image}"
+            return f"{text}; at offset 0 this means that the image does not fit the slot, or that {number} has no slot"
+        return f"{text}; data past the end of the slot, or flash that cannot be erased or written"
+
+
+_REQUEST = UploadRequest()
