@@ -1,1 +1,224 @@
-"""pytest hooks."""
+"""pytest hooks: options, markers, parametrization, skip or require.
+
+Importing this module costs the standard library and pytest alone; what knows boards is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from pytest_nrfdfu.errors import NrfDfuError
+from pytest_nrfdfu.fixtures import BOARD_PARAM, BUILD_PARAM, POOL, REFLASH, SELECTION
+
+if TYPE_CHECKING:
+    from pytest_nrfdfu.bench.pool import Choice
+    from pytest_nrfdfu.bench.selection import Selection
+    from pytest_nrfdfu.image.build import Build
+
+pytest_plugins = ("pytest_nrfdfu.fixtures", "pytest_nrfdfu.report")
+
+_OPTIONS: Mapping[str, tuple[Literal["linelist", "string", "bool"], str]] = {
+    "board": (
+        "linelist",
+        "a board to test on (repeatable): NAME (any free unit), NAME:all (every unit), NAME:ID; globs work",
+    ),
+    "build": ("linelist", "a build to test (repeatable): NAME=PATH or PATH of a signed image"),
+    "config": ("string", "folder or file of board configurations (default: hil_configs below rootdir, then built-in)"),
+    "require_board": ("bool", "a run without --board is an error instead of skips"),
+    "reflash": ("string", "auto: upload only when the active slot's hash differs; always; never"),
+}
+_REFLASH = ("auto", "always", "never")
+
+
+# --- options --------------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Command line and ini options."""
+    group = parser.getgroup("nrfdfu", "firmware update of nRF5340 boards")
+    short = os.environ.get("NRFDFU_SHORT_OPTIONS", "1") != "0"
+    for name, (kind, text) in _OPTIONS.items():
+        parser.addini(f"nrfdfu_{name}", text, type=kind, default=None)
+        option = "--nrfdfu-" + name.replace("_", "-")
+        dest = f"nrfdfu_{name}"
+        if kind == "linelist":
+            names = [f"--{name}", option] if short else [option]
+            group.addoption(*names, action="append", dest=dest, metavar="NAME" if name == "board" else "[NAME=]PATH",
+                            default=None, help=text)  # fmt: skip
+        elif kind == "bool":
+            group.addoption(option, action="store_true", dest=dest, default=None, help=text)
+        elif name == "reflash":
+            group.addoption(option, choices=_REFLASH, dest=dest, default=None, help=text)
+        else:
+            group.addoption(option, metavar="PATH", dest=dest, default=None, help=text)
+
+
+def _option(config: pytest.Config, name: str) -> Any:
+    """Command line over environment over ini; None where none of them says anything."""
+    kind = _OPTIONS[name][0]
+    value = config.getoption(f"nrfdfu_{name}")
+    if value is not None:
+        return value
+    text = os.environ.get(f"NRFDFU_{name.upper()}")
+    if text is not None:
+        if kind == "linelist":
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        return text.strip().lower() in {"1", "true", "yes", "on"} if kind == "bool" else text
+    return config.getini(f"nrfdfu_{name}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and resolve the options; UsageError where something is wrong."""
+    config.addinivalue_line(
+        "markers",
+        'board(*names, requires=()): the boards that a test is for (globs): @pytest.mark.board("nrf5340dk")',
+    )
+    config.addinivalue_line(
+        "markers", 'build(*names): the builds that a test runs with (globs): @pytest.mark.build("app")'
+    )
+    reflash = _option(config, "reflash") or "auto"
+    if reflash not in _REFLASH:
+        raise pytest.UsageError(f"nrfdfu_reflash = {reflash!r}; known: {', '.join(_REFLASH)}")
+    config.stash[REFLASH] = reflash
+    try:
+        config.stash[SELECTION] = _select(config)
+    except NrfDfuError as error:
+        raise pytest.UsageError(str(error)) from error
+    selection = config.stash[SELECTION]
+    if _option(config, "require_board") and not (selection and selection.boards):
+        raise pytest.UsageError(
+            "--nrfdfu-require-board: this run needs --board NAME (or NRFDFU_BOARD, or nrfdfu_board in the ini file)"
+        )
+
+
+def _select(config: pytest.Config) -> Selection | None:
+    """The selection, or None if nothing was asked for (so that nothing is imported)."""
+    worker: Mapping[str, Any] = getattr(config, "workerinput", {})
+    if "nrfdfu" in worker:
+        from pytest_nrfdfu.bench.selection import from_data
+
+        return from_data(worker["nrfdfu"]) if worker["nrfdfu"] else None
+    boards, builds = _option(config, "board") or [], _option(config, "build") or []
+    if not boards and not builds:
+        return None
+    from pytest_nrfdfu.bench.selection import resolve
+
+    where = _option(config, "config")
+    return resolve(
+        boards,
+        builds,
+        config=config.invocation_params.dir / where if where else None,
+        root=config.rootpath,
+        cwd=Path(config.invocation_params.dir),
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Hand the selection to a worker of pytest-xdist."""
+    selection = node.config.stash.get(SELECTION, None)
+    node.workerinput["nrfdfu"] = selection.to_data() if selection is not None else ""
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Release every unit, in whatever way the run has ended."""
+    pool = config.stash.get(POOL, None)
+    if pool is not None:
+        pool.close()
+
+
+# --- parametrization ------------------------------------------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Boards and builds as parameters of the private fixtures, so that a suite may have a `board` of its own."""
+    selection = metafunc.config.stash.get(SELECTION, None)
+    if selection is None:
+        return
+    if BOARD_PARAM in metafunc.fixturenames:
+        choices = _boards_for(metafunc.definition, selection)
+        if choices:
+            labels = [f"board:{choice.label}" for choice in choices]
+            metafunc.parametrize(BOARD_PARAM, choices, indirect=True, ids=labels, scope="session")
+    if BUILD_PARAM in metafunc.fixturenames:
+        builds = _builds_for(metafunc.definition, selection)
+        if builds:
+            names = [f"build:{build.name}" for build in builds]
+            metafunc.parametrize(BUILD_PARAM, builds, indirect=True, ids=names, scope="session")
+
+
+def _markers(node: pytest.Item, name: str, allowed: set[str]) -> Iterator[pytest.Mark]:
+    for mark in node.iter_markers(name):
+        if not mark.args and not mark.kwargs:
+            raise pytest.Collector.CollectError(f'@pytest.mark.{name} needs names: @pytest.mark.{name}("...")')
+        if not all(isinstance(arg, str) for arg in mark.args) or set(mark.kwargs) - allowed:
+            known = f", and {', '.join(allowed)}=[...]" if allowed else ""
+            raise pytest.Collector.CollectError(f"@pytest.mark.{name} takes names as texts{known}, not {mark!r}")
+        yield mark
+
+
+def _boards_for(node: pytest.Item, selection: Selection) -> list[Choice]:
+    choices = list(selection.boards)
+    for mark in _markers(node, "board", {"requires"}):
+        requires = mark.kwargs.get("requires", ())
+        choices = [
+            choice
+            for choice in choices
+            if (not mark.args or choice.matches(mark.args)) and set(requires) <= set(choice.config.provides)
+        ]
+    return choices
+
+
+def _builds_for(node: pytest.Item, selection: Selection) -> list[Build]:
+    from fnmatch import fnmatchcase
+
+    builds = list(selection.builds)
+    for mark in _markers(node, "build", set()):
+        builds = [build for build in builds if any(fnmatchcase(build.name, pattern) for pattern in mark.args)]
+    return builds
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what has no board or build, with a reason; order the rest by board, then build."""
+    selection = config.stash.get(SELECTION, None)
+    for item in items:
+        reason = _reason_to_skip(item, selection)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+    if selection is not None:
+        items.sort(key=lambda item: _place(item, selection))
+
+
+def _params(item: pytest.Item) -> Mapping[str, object]:
+    spec = getattr(item, "callspec", None)
+    return spec.params if spec is not None else {}
+
+
+def _reason_to_skip(item: pytest.Item, selection: Selection | None) -> str | None:
+    names: list[str] = getattr(item, "fixturenames", [])
+    params = _params(item)
+    if BOARD_PARAM in names and BOARD_PARAM not in params:
+        if selection is None or not selection.boards:
+            return "needs a board: run pytest with --board NAME (nrf5340dk-sim is a simulated one)"
+        return f"is for other boards than {', '.join(choice.label for choice in selection.boards)}"
+    if BUILD_PARAM in names and BUILD_PARAM not in params:
+        if selection is None or not selection.builds:
+            return "needs a build: run pytest with --build NAME=PATH of a signed image"
+        return f"is for other builds than {', '.join(build.name for build in selection.builds)}"
+    return None
+
+
+def _place(item: pytest.Item, selection: Selection) -> tuple[int, int]:
+    params = _params(item)
+    board, build = params.get(BOARD_PARAM), params.get(BUILD_PARAM)
+    return (
+        next((n for n, choice in enumerate(selection.boards) if choice is board), -1),
+        next((n for n, known in enumerate(selection.builds) if known is build), -1),
+    )

@@ -63,7 +63,16 @@ class BootloaderProfile:
     queues_commands: bool = True
     """Commands queued behind one another work (from v2.0.99-ncs1, 6ba46c0b)."""
     lists_valid_only: bool = True
-    """Only valid images are listed, `image` counts at offset 0 only (from v1.10.99-ncs1, 82feb9a4, 6a8746d7)."""
+    """Only valid images are listed (before the hash came, and again from v1.10.99-ncs1, 82feb9a4); else every slot."""
+    image_at_start_only: bool = True
+    """`image` counts at offset 0 only (from v1.10.99-ncs1, 6a8746d7); in every packet, 0 if absent, before."""
+    state_write_lists: bool = False
+    """A write of the image state is answered with the list, as long as there is no code to set the state."""
+    lists_build_number: bool = False
+    """Versions in the list always end with the build number, even when it is 0 (code of 2022 and before)."""
+    slot_info_upload_id: Literal["doubled", "secondary", "primary"] = "doubled"
+    """Slot info without direct upload gives an upload number to one slot of each image. Nordic's fork: image * 2 + 1 to
+    slot 1; MCUboot before pull request 2767 (2026-06): the image to slot 1; since then: the image to slot 0."""
     gpio_needs_pin_reset: bool = True
     """The recovery pin counts only after power-on or pin reset (io_boot_skip_serial_recovery, from v1.7.99-ncs4)."""
     pin_reset_alone: bool = False
@@ -82,6 +91,8 @@ _PROFILES = (
         rejects_disabled_echo=False,
         queues_commands=False,
         lists_valid_only=False,
+        image_at_start_only=False,
+        state_write_lists=True,
         pin_reset_alone=True,
     ),
     BootloaderProfile(
@@ -92,7 +103,9 @@ _PROFILES = (
         fragments_responses=False,
         rejects_disabled_echo=False,
         queues_commands=False,
-        lists_valid_only=False,
+        image_at_start_only=False,
+        state_write_lists=True,
+        lists_build_number=True,
         pin_reset_alone=True,
     ),
     BootloaderProfile(
@@ -105,10 +118,12 @@ _PROFILES = (
         fragments_responses=False,
         rejects_disabled_echo=False,
         queues_commands=False,
-        lists_valid_only=False,
+        image_at_start_only=False,
+        state_write_lists=True,
+        lists_build_number=True,
         pin_reset_alone=True,
     ),
-    BootloaderProfile(name="mcuboot-main", params=True),
+    BootloaderProfile(name="mcuboot-main", params=True, slot_info_upload_id="primary"),
 )
 
 PROFILES: dict[str, BootloaderProfile] = {p.name: p for p in _PROFILES}

@@ -1,0 +1,3 @@
+"""Settings for the project's own tests."""
+
+pytest_plugins = ("pytester",)

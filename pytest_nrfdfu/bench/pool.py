@@ -1,0 +1,125 @@
+"""Which boards were asked for, and the units of them that this process holds until its run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pytest_nrfdfu.bench.simulator import Simulator
+from pytest_nrfdfu.board.unit import Unit
+from pytest_nrfdfu.config import BoardConfig, Catalogue, UnitConfig
+from pytest_nrfdfu.errors import ConfigError, LeaseError
+
+__all__ = ["Choice", "Pool", "choose", "config_folders"]
+
+_ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one parameter ``board:LABEL`` stands for: any of these units."""
+
+    label: str
+    units: tuple[UnitConfig, ...]
+
+    @property
+    def config(self) -> BoardConfig:
+        """The configuration that all of them share, for matching markers."""
+        return self.units[0].config
+
+    def matches(self, patterns: Iterable[str]) -> bool:
+        """Whether a marker's board names (globs count) mean this board: its own name, or one that it is like."""
+        names = (self.config.board, *self.config.compatible)
+        return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def choose(wanted: Iterable[str], catalogue: Catalogue) -> list[Choice]:
+    """What the values of ``--board`` select, each unit or board once; ConfigError where one selects nothing."""
+    choices: dict[str, Choice] = {}
+    for value in wanted:
+        pattern, _, which = value.partition(":")
+        for name, units in catalogue.find(pattern):
+            for choice in _of_board(name, units, which, value):
+                choices.setdefault(choice.label, choice)
+    return list(choices.values())
+
+
+def _of_board(name: str, units: list[UnitConfig], which: str, value: str) -> Iterator[Choice]:
+    if not which:
+        yield Choice(name, tuple(units))
+        return
+    named = [unit for unit in units if unit.id is not None]
+    hits = named if which == _ALL else [unit for unit in named if fnmatchcase(unit.id or "", which)]
+    if which == _ALL and not named:
+        hits = units
+    if not hits:
+        known = ", ".join(unit.id or "" for unit in named) or "none: its file has no [[unit]] tables"
+        raise ConfigError(f"--board {value}: {name} has no unit {which!r}; its units are {known}")
+    for unit in hits:
+        yield Choice(unit.name, (unit,))
+
+
+class Pool:
+    """The units that this process uses. Each is opened when first asked for and kept until `close`."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._held: dict[str, Unit] = {}
+        self._simulators: dict[str, Simulator] = {}
+
+    def unit(self, choice: Choice) -> Unit:
+        """A unit for a choice; the same one every time. LeaseError if none is free, BoardError if it does not work."""
+        if choice.label in self._held:
+            return self._held[choice.label]
+        in_use = {unit.name for unit in self._held.values()}
+        free = [unit for unit in choice.units if unit.config.simulated or unit.name not in in_use]
+        if not free:
+            raise LeaseError(f"no unit of {choice.label} is free: this run holds {', '.join(sorted(in_use))}")
+        unit = self._open(free[0])
+        self._held[choice.label] = unit
+        return unit
+
+    def simulator(self, unit: Unit) -> Simulator | None:
+        """The simulator behind a unit, if this pool started one."""
+        return self._simulators.get(unit.name)
+
+    @property
+    def held(self) -> list[Unit]:
+        """The units open now."""
+        return list(self._held.values())
+
+    def _open(self, chosen: UnitConfig) -> Unit:
+        config = chosen.config
+        with ExitStack() as opened:
+            if config.simulated:
+                simulator = Simulator(config)
+                opened.callback(simulator.stop)
+                self._simulators[chosen.name] = simulator
+                config = simulator.wired()
+            unit = Unit(chosen.name, config)
+            opened.callback(unit.close)
+            unit.open()
+            self._stack.push(opened.pop_all())
+        return unit
+
+    def close(self) -> None:
+        """Release and close everything, in reverse order of opening."""
+        self._held.clear()
+        self._simulators.clear()
+        self._stack.close()
+
+
+def config_folders(asked: Path | None, root: Path, shipped: Path) -> list[Path]:
+    """Where configurations are looked for: what was asked for, or the suite's folder, then those of the package.
+
+    ConfigError if what was asked for is not there.
+    """
+    if asked is not None:
+        if not asked.exists():
+            raise ConfigError(f"--nrfdfu-config {asked}: no such file or folder")
+        return [asked, shipped]
+    own = root / "hil_configs"
+    return [own, shipped] if own.is_dir() and own.resolve() != shipped.resolve() else [shipped]

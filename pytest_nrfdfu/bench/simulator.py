@@ -1,0 +1,103 @@
+"""A simulated board as a child process, and a configuration that points at it.
+
+The bench knows the simulator by its command line and by the line of JSON that it prints; nothing of it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO
+
+from pytest_nrfdfu.config import BoardConfig, ProbeConfig, SerialLine, UartConfig
+from pytest_nrfdfu.errors import BoardError
+
+__all__ = ["Simulator"]
+
+_START_TIMEOUT = 20.0
+_STOP_TIMEOUT = 5.0
+_UNPACED_BAUDRATE = 1_000_000
+
+
+class Simulator:
+    """One simulated board. It ends when its standard input closes, which the death of this process does as well."""
+
+    def __init__(self, config: BoardConfig) -> None:
+        if config.sim is None:
+            raise ValueError(f"{config.board} is not a simulated board")
+        self._config = config
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
+        # A session of its own: Ctrl-C at the terminal must not end it before the board was left in order.
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "pytest_nrfdfu.sim", "--board", config.board, *config.sim.arguments()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,
+        )
+        try:
+            self.endpoints = self._ready()
+        except BoardError:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
+    @property
+    def admin(self) -> str:
+        """``host:port`` of its admin port."""
+        return self.endpoints["admin"]
+
+    def _ready(self) -> dict[str, str]:
+        pipe = self._child.stdout
+        line = b""
+        deadline = time.monotonic() + _START_TIMEOUT
+        if pipe is not None:
+            with selectors.DefaultSelector() as selector:
+                selector.register(pipe, selectors.EVENT_READ)
+                if selector.select(max(0.0, deadline - time.monotonic())):
+                    line = pipe.readline()
+        try:
+            endpoints: dict[str, str] = json.loads(line)
+        except ValueError:
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip()[-500:]
+            raise BoardError(
+                f"the simulated board {self._config.board} did not start within {_START_TIMEOUT:g} s:"
+                f" {said or 'it printed nothing'}; check its [sim] table"
+            ) from None
+        return endpoints
+
+    def wired(self) -> BoardConfig:
+        """The board's configuration with ports, probe and recovery line of this simulator filled in."""
+        sim = self._config.sim
+        baudrate = (sim.baudrate if sim is not None else 0) or _UNPACED_BAUDRATE
+        uart = self._config.uart.model_copy(update={"port": self.endpoints["uart"], "baudrate": baudrate})
+        line = SerialLine(driver="serial", port=self.endpoints["control"], line="rts", active="low")
+        return self._config.model_copy(
+            update={
+                "uart": UartConfig.model_validate(uart.model_dump()),
+                "probe": ProbeConfig(unique_id=self.endpoints["probe"]),
+                "recovery": self._config.recovery.model_copy(update={"line": line}),
+            }
+        )
+
+    def stop(self) -> None:
+        """Let it end; by force if it does not."""
+        if self._child.stdin is not None:
+            self._child.stdin.close()
+        try:
+            self._child.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        if self._child.stdout is not None:
+            self._child.stdout.close()
+        self._errors.close()

@@ -1,0 +1,157 @@
+"""SMP requests over the UART: owns the clock, the deadlines and the retries.
+
+What to send and what to believe is decided in `pytest_nrfdfu.smp`; this module moves it to the port and back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pytest_nrfdfu.board.uart import Uart
+from pytest_nrfdfu.errors import SmpMalformed, SmpRejected, SmpTimeout
+from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.codec import Request
+from pytest_nrfdfu.smp.exchange import Exchange, Sequence, Transmission
+from pytest_nrfdfu.smp.messages import (
+    Done,
+    EchoRequest,
+    ImageStateRead,
+    ImageStates,
+    Params,
+    ParamsRequest,
+    ResetRequest,
+)
+from pytest_nrfdfu.smp.timing import Link, RoundTrip
+from pytest_nrfdfu.smp.upload import Limits, Upload
+
+__all__ = ["Progress", "SmpClient"]
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Called with acknowledged and total bytes."""
+
+_RC_NOT_SUPPORTED = 8
+_UNLIMITED = 1 << 30
+
+
+class SmpClient:
+    """A client of whatever speaks SMP on the port: MCUboot's recovery or an application.
+
+    Every method raises SmpTimeout (no answer), SmpRejected (an answer that says no), SmpMalformed (an answer that
+    cannot be read), or UartError.
+    """
+
+    def __init__(self, uart: Uart, link: Link | None = None, *, version: int = 1) -> None:
+        """`version`: 0 for SMP v1, 1 for SMP v2."""
+        self.uart = uart
+        self.link = link or Link(baudrate=uart.baudrate)
+        self.round_trip = RoundTrip()
+        self._sequences = Sequence(first=time.monotonic_ns() >> 20)
+        self._version = version
+
+    # --- single requests --------------------------------------------------------------------------------------------
+
+    def request(self, request: Request[T], *, tries: int = 5, timeout: float = 10.0) -> T:
+        """Send a request, again if need be, and return its typed response. `timeout` in seconds, over all tries."""
+        return self._run(request, self.round_trip, tries, time.monotonic() + timeout)
+
+    def poll_images(self, interval: float, deadline: float) -> ImageStates:
+        """The image list of a board that starts to listen at some time: asked for every `interval` seconds.
+
+        SmpTimeout when `deadline` (monotonic seconds) has passed.
+        """
+        steady = RoundTrip(first=interval, least=interval, most=interval)
+        return self._run(ImageStateRead(), steady, _UNLIMITED, deadline)
+
+    def _run(self, request: Request[T], round_trip: RoundTrip, tries: int, until: float) -> T:
+        start, position = time.monotonic(), self.uart.console.position
+        exchange = Exchange(
+            request,
+            sequence=self._sequences.take(),
+            link=self.link,
+            round_trip=round_trip,
+            tries=tries,
+            until=until,
+            version=self._version,
+        )
+        try:
+            while exchange.response is None:
+                self._send(exchange.due(time.monotonic()))
+                received = self.uart.receive(exchange.deadline - time.monotonic())
+                if received is not None:
+                    exchange.receive(received.packet, received.time)
+        except SmpTimeout as silence:
+            raise SmpTimeout(f"{silence}; {self.uart.summary(start, position)}") from None
+        return exchange.result()
+
+    def images(self, *, tries: int = 5, timeout: float = 10.0) -> ImageStates:
+        """The image list."""
+        return self.request(ImageStateRead(), tries=tries, timeout=timeout)
+
+    def echo(self, text: str) -> str:
+        """`text`, from the board."""
+        return self.request(EchoRequest(text)).text
+
+    def params(self) -> Params | None:
+        """MCUmgr parameters; None where the server does not know the command."""
+        try:
+            return self.request(ParamsRequest(), tries=3, timeout=3.0)
+        except SmpRejected as error:
+            if error.rc != _RC_NOT_SUPPORTED:
+                raise
+            return None
+
+    def reset(self, *, boot_mode: int | None = None, force: bool | None = None) -> Done:
+        """Reboot. The board answers first and resets some 0.25 s later."""
+        return self.request(ResetRequest(boot_mode, force))
+
+    # --- upload -----------------------------------------------------------------------------------------------------
+
+    def upload(
+        self,
+        data: bytes,
+        *,
+        limits: Limits | None = None,
+        image: int | None = None,
+        start: int = 0,
+        progress: Progress | None = None,
+        began: Callable[[Upload], None] | None = None,
+    ) -> Upload:
+        """Upload an image and return the finished upload; UploadFailed if the board does not take all of it.
+
+        `image`: the number in the first request. `start`: go on after that many bytes acknowledged earlier. `began`
+        is called with the state machine before the first byte, so that a caller knows how far a broken one came.
+        """
+        upload = Upload(
+            data,
+            sequences=self._sequences,
+            link=self.link,
+            round_trip=self.round_trip,
+            limits=limits,
+            image=image,
+            start=start,
+            version=self._version,
+        )
+        if began is not None:
+            began(upload)
+        self.uart.discard()
+        while not upload.done:
+            while (transmission := upload.due(time.monotonic())) is not None:
+                self._send(transmission)
+            received = self.uart.receive(upload.deadline - time.monotonic())
+            if received is None:
+                continue
+            try:
+                news = upload.receive(received.packet, received.time)
+            except SmpMalformed:
+                continue  # a broken answer is as good as none: the retransmission asks again
+            if news and progress is not None:
+                progress(upload.acknowledged, upload.total)
+        return upload
+
+    def _send(self, transmission: Transmission | None) -> None:
+        if transmission is not None:
+            newline = b"\n" if transmission.flush else b""
+            self.uart.send(newline + console.encode(transmission.packet))

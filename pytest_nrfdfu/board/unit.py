@@ -1,0 +1,99 @@
+"""One physical board as long as this process holds it: ports, rig, and what is known to be on it.
+
+A unit outlives tests; a `Board` is the handle that one test gets on it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pytest_nrfdfu.board.client import SmpClient
+from pytest_nrfdfu.board.rig import Rig
+from pytest_nrfdfu.board.uart import Uart
+from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.smp.timing import Link
+from pytest_nrfdfu.smp.upload import Limits, Upload
+
+__all__ = ["Unfinished", "Unit"]
+
+
+@dataclass(slots=True)
+class Unfinished:
+    """An upload that began in the recovery session `session` and was not seen to end."""
+
+    hash: bytes
+    upload: Upload
+    session: int
+
+
+class Unit:
+    """One unit: its parts, composed from its configuration, and what was proved on it in this run."""
+
+    def __init__(self, name: str, config: BoardConfig) -> None:
+        self.name = name
+        self.config = config
+        self.profile = config.bootloader.resolve()
+        uart = config.uart
+        self.uart = Uart(uart.port, uart.baudrate, flow_control=uart.flow_control)
+        console = config.console
+        other = console.port is not None and console.port != uart.port
+        if other and console.port is not None:
+            self.console_uart = Uart(console.port, console.baudrate or uart.baudrate)
+        else:
+            self.console_uart = self.uart
+        self.rig = Rig(config, name)
+        paced = not uart.port.startswith("socket://")
+        self.client = SmpClient(self.uart, Link(baudrate=uart.baudrate if paced else None))
+        self.proved: bytes | None = None
+        """Hash of the application image that was proved on it in this run; None as soon as that may not hold."""
+        self.session = 0
+        """Counts the entries into recovery: an upload can only be taken up in the session that it began in."""
+        self.unfinished: Unfinished | None = None
+        self.application_has_smp: dict[bytes, bool] = {}
+        """What was seen of applications, by image hash."""
+
+    @property
+    def needs_rig(self) -> bool:
+        """Whether there is a probe or a line at all."""
+        return self.rig.has_probe or bool(self.rig.line_names)
+
+    def open(self) -> None:
+        """Force the lines inactive, then open the ports."""
+        if self.needs_rig:
+            self.rig.start()
+        self.uart.open()
+        self.console_uart.open()
+
+    def close(self) -> None:
+        """Release the lines and close everything."""
+        try:
+            self.rig.stop()
+        finally:
+            self.console_uart.close()
+            self.uart.close()
+
+    def forget(self) -> None:
+        """What was proved may not hold any more."""
+        self.proved = None
+
+    def limits(self) -> Limits:
+        """What the bootloader takes: as it says itself if it does, else by its profile."""
+        size = self.profile.receive_size
+        if self.profile.rejects_unknown and (params := self.client.params()) is not None:
+            told = self.config.bootloader.receive_size
+            size = params.buf_size if told is None else min(told, params.buf_size)
+        line_length = min(self.profile.line_length - 1, Limits().line_length)
+        # The decode buffer holds the packet beside length and CRC: 4 bytes less than its size (measured).
+        return Limits(
+            max_packet=size - 4, line_length=line_length, erases_at_start=not self.profile.erase_progressively
+        )
+
+    def transcript(self, since: float = 0.0) -> list[tuple[float, str, bytes]]:
+        """What the port carried since a time (seconds, monotonic), oldest first."""
+        return [(t.time, t.direction, t.data) for t in list(self.uart.traffic) if t.time >= since]
+
+    @staticmethod
+    def now() -> float:
+        """The clock that all of the unit's times are on."""
+        return time.monotonic()

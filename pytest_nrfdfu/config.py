@@ -1,0 +1,390 @@
+"""Board configurations (``hil_configs/<board>.toml``): types, schema, loading, errors that name file, key and fix.
+
+One file describes one board, or a rack of units of that board. The schema is the pydantic models below; unknown keys
+are refused with the nearest known spelling. `Catalogue` finds boards by name: first in the suite's own folder, then
+among the configurations that ship with the package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pytest_nrfdfu.errors import ConfigError
+from pytest_nrfdfu.image.bootloader import BootloaderProfile, profile
+
+__all__ = [
+    "BoardConfig",
+    "Catalogue",
+    "CommandLine",
+    "LineConfig",
+    "SerialLine",
+    "SimConfig",
+    "UnitConfig",
+    "load",
+    "shipped_configs",
+]
+
+Entry = Literal["gpio", "pin-reset", "smp"]
+ResetKind = Literal["pin", "line"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class UartConfig(_Strict):
+    """The port that carries SMP, and the console where that is not another one."""
+
+    port: str = "auto"
+    """A path, COM7, rfc2217:// or socket:// address."""
+    baudrate: int = Field(default=115200, gt=0)
+    flow_control: Literal["none", "rtscts"] = "none"
+
+
+class ConsoleConfig(_Strict):
+    """Where the application's console is another port, or talks at another rate, than recovery."""
+
+    port: str | None = None
+    baudrate: int | None = Field(default=None, gt=0)
+    banner: str = r"\*\*\* Booting "
+    """Regular expression of the line that shows that the application has started."""
+
+
+class ProbeConfig(_Strict):
+    """The debug probe. Without `unique_id` the only one connected."""
+
+    unique_id: str | None = None
+    target: Literal["cortex_m"] = "cortex_m"
+
+
+class SerialLine(_Strict):
+    """RTS or DTR of a port that does nothing else. `active` is the level at the target's pin."""
+
+    driver: Literal["serial"]
+    port: str
+    line: Literal["rts", "dtr"]
+    active: Literal["low", "high"] = "low"
+
+
+class CommandLine(_Strict):
+    """A line that external commands drive: argument lists, run without a shell."""
+
+    driver: Literal["command"]
+    assert_: tuple[str, ...] = Field(alias="assert", min_length=1)
+    release: tuple[str, ...] = Field(min_length=1)
+
+
+_LINE_DRIVERS = {"serial": SerialLine, "command": CommandLine}
+LineConfig = Annotated[SerialLine | CommandLine, Field(discriminator="driver")]
+
+
+class RecoveryConfig(_Strict):
+    """How the board is brought into serial recovery."""
+
+    entry: tuple[Entry, ...] = Field(default=("gpio",), min_length=1)
+    """Ways in, tried in order."""
+    reset: ResetKind = "pin"
+    line: LineConfig | None = None
+    """The recovery pin."""
+    timeout: float = Field(default=5.0, gt=0)
+    """Seconds from the reset until recovery must have answered."""
+
+
+class ResetConfig(_Strict):
+    """The reset line, where the probe does not drive nRESET."""
+
+    line: LineConfig | None = None
+    hold: float = Field(default=0.02, gt=0)
+    """Seconds that nRESET is held."""
+
+
+class BootConfig(_Strict):
+    """What is waited for when the application starts."""
+
+    timeout: float = Field(default=10.0, gt=0)
+    """Seconds from the reset until the application must have been seen."""
+    smp: bool | None = None
+    """Whether the application has an SMP server on this port; not told: it is asked."""
+
+
+class BootloaderConfig(_Strict):
+    """The bootloader on the board: a profile, and what differs from it."""
+
+    profile: str = "ncs-2.6"
+    receive_size: int | None = Field(default=None, ge=96)
+    line_length: int | None = Field(default=None, ge=16)
+    line_buffers: int | None = Field(default=None, ge=2)
+    hash: bool | None = None
+    image_state: bool | None = None
+    slot_info: bool | None = None
+    echo: bool | None = None
+    params: bool | None = None
+    direct_upload: bool | None = None
+    erase_progressively: bool | None = None
+
+    def resolve(self) -> BootloaderProfile:
+        """The profile with the overrides applied."""
+        from dataclasses import replace
+
+        overrides = self.model_dump(exclude={"profile"}, exclude_none=True)
+        return replace(profile(self.profile), **overrides)
+
+
+class ImageConfig(_Strict):
+    """One image of a build. `upload` is the number in the upload request; not told, none is sent."""
+
+    upload: int | None = Field(default=0, ge=0)
+    slot_address: int | None = Field(default=None, ge=0)
+    slot_size: int | None = Field(default=None, gt=0)
+    allow_link_address: bool = False
+    """Take an image whose reset vector lies outside its slot: it was not built for MCUboot and will not run."""
+
+
+class SimConfig(_Strict):
+    """A simulated board, started for each process that needs one. The keys are the simulator's options."""
+
+    bootloader: str = "ncs-2.6"
+    baudrate: int = Field(default=115200, ge=0)
+    """0: unpaced."""
+    flash_timing: Literal["datasheet", "none"] = "datasheet"
+    uart: Literal["pty", "tcp"] = "pty"
+    image: Path | None = None
+    public_key: Path | None = None
+    seed: int | None = None
+    entrance: tuple[str, ...] = ()
+    detect_delay: float | None = None
+    hash: bool | None = None
+    image_state: bool | None = None
+    slot_info: bool | None = None
+    echo: bool | None = None
+    params: bool | None = None
+    direct_upload: bool | None = None
+    fifo: int | None = None
+    stall: Literal["none", "erase", "erase+write"] | None = None
+    drop_rate: float | None = Field(default=None, ge=0, le=1)
+    flip_rate: float | None = Field(default=None, ge=0, le=1)
+    locked: bool = False
+    loses_dp_on_pin_reset: bool = False
+
+    def arguments(self) -> list[str]:
+        """The simulator's command-line arguments."""
+        arguments: list[str] = []
+        for key, value in self.model_dump(exclude_none=True).items():
+            option = "--" + key.replace("_", "-")
+            if isinstance(value, bool):
+                if key in {"locked", "loses_dp_on_pin_reset"}:
+                    arguments += [option] if value else []
+                else:
+                    arguments.append(option if value else "--no-" + option[2:])
+            elif isinstance(value, tuple):
+                arguments += [part for item in value for part in (option, item)]
+            else:
+                arguments += [option, str(value)]
+        return arguments
+
+
+class BoardConfig(_Strict):
+    """One board, or one unit of it when the unit's table has been laid over."""
+
+    board: str = Field(min_length=1, pattern=r"^[^:\[\]\s]+$")
+    compatible: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    uart: UartConfig = UartConfig()
+    console: ConsoleConfig = ConsoleConfig()
+    probe: ProbeConfig | None = None
+    recovery: RecoveryConfig = RecoveryConfig()
+    reset: ResetConfig = ResetConfig()
+    boot: BootConfig = BootConfig()
+    bootloader: BootloaderConfig = BootloaderConfig()
+    images: dict[str, ImageConfig] = Field(default_factory=lambda: {"app": ImageConfig()})
+    sim: SimConfig | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the bench starts this board itself."""
+        return self.sim is not None
+
+    @property
+    def app_image(self) -> ImageConfig:
+        """The application image's settings."""
+        return self.images.get("app", ImageConfig())
+
+    @model_validator(mode="after")
+    def _entries_have_what_they_need(self) -> BoardConfig:
+        if self.simulated:
+            return self
+        if "gpio" in self.recovery.entry and self.recovery.line is None:
+            raise ValueError('entry "gpio" needs the recovery pin: add a [recovery.line] table')
+        if self.recovery.reset == "pin" and set(self.recovery.entry) - {"smp"} and self.probe is None:
+            raise ValueError('reset = "pin" is done by the probe: add a [probe] table')
+        if self.recovery.reset == "line" and self.reset.line is None:
+            raise ValueError('reset = "line" needs a [reset.line] table')
+        return self
+
+    @model_validator(mode="after")
+    def _lines_have_ports_of_their_own(self) -> BoardConfig:
+        for name, line in (("recovery.line", self.recovery.line), ("reset.line", self.reset.line)):
+            if isinstance(line, SerialLine) and line.port == self.uart.port:
+                raise ValueError(
+                    f"[{name}] is on {line.port}, the port that carries SMP: its lines pulse at every open;"
+                    " use the RTS or DTR of another port"
+                )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class UnitConfig:
+    """One unit: its id (None where the file names none) and its board's configuration with its own laid over."""
+
+    id: str | None
+    config: BoardConfig
+    file: Path
+
+    @property
+    def name(self) -> str:
+        """``board`` or ``board:id``."""
+        return self.config.board if self.id is None else f"{self.config.board}:{self.id}"
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the schema knows beside the one at `location`."""
+    model: Any = BoardConfig
+    for part in location[:-1]:
+        if part in _LINE_DRIVERS:
+            model = _LINE_DRIVERS[str(part)]
+            continue
+        field = getattr(model, "model_fields", {}).get(str(part))
+        candidates = _models_of(field.annotation if field else None)
+        if not candidates:
+            return []
+        model = candidates[0]
+    return [f.alias or n for n, f in getattr(model, "model_fields", {}).items()]
+
+
+def _models_of(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for a in getattr(annotation, "__args__", ()) for m in _models_of(a)]
+
+
+def _line_of(text: str, location: tuple[int | str, ...]) -> str:
+    """``:LINE`` of the last key of `location` in a TOML text, where it can be told; else an empty string."""
+    keys = [str(part) for part in location if isinstance(part, str)]
+    for key in reversed(keys):
+        hits = [n for n, line in enumerate(text.splitlines(), 1) if line.split("=")[0].strip().split(".")[-1] == key]
+        if len(hits) == 1:
+            return f":{hits[0]}"
+    return ""
+
+
+def _explain(error: ValidationError, path: Path, text: str) -> str:
+    lines = []
+    items = error.errors()
+    for item in items:
+        location = item["loc"]
+        if item["type"] == "too_short" and any(len(o["loc"]) > len(location) for o in items):
+            continue  # it follows from what is wrong inside
+        key = ".".join(str(part) for part in location if part not in _LINE_DRIVERS) or "(file)"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            known = _known_keys(location)
+            near = difflib.get_close_matches(str(location[-1]), known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+            message = f"unknown key; {hint}"
+        elif item["type"] not in {"missing", "value_error"}:
+            message = f"{message}, not {item['input']!r}"
+        lines.append(f"{path}{_line_of(text, location)}: {key}: {message}")
+    return "\n".join(lines)
+
+
+def load(path: Path) -> list[UnitConfig]:
+    """The units that one file describes (at least one); ConfigError that names file, key and fix otherwise."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    data.setdefault("board", path.stem)
+    tables = data.pop("unit", [{}])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{path}: units are tables in double brackets: [[unit]]")
+    units = []
+    for table in tables:
+        unit = {key: value for key, value in table.items() if key != "id"}
+        try:
+            config = BoardConfig.model_validate(_merge(data, unit))
+            config.bootloader.resolve()
+        except ValidationError as error:
+            raise ConfigError(_explain(error, path, text)) from None
+        except ConfigError as error:
+            raise ConfigError(f"{path}{_line_of(text, ('bootloader', 'profile'))}: {error}") from None
+        identity = table.get("id")
+        if table and not isinstance(identity, str):
+            raise ConfigError(f"{path}: every [[unit]] needs an id, a text")
+        units.append(UnitConfig(identity, config, path))
+    names = [unit.name for unit in units]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ConfigError(f"{path}: two units are called {twice}")
+    return units
+
+
+def shipped_configs() -> Path:
+    """The folder of the configurations that ship with the package: inside it, or beside it in a source tree."""
+    package = Path(__file__).parent
+    inside = package / "hil_configs"
+    return inside if inside.is_dir() else package.parent / "hil_configs"
+
+
+class Catalogue:
+    """All boards that can be asked for, by name."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        """`folders`: TOML files, or folders of them; the first one that knows a name wins."""
+        self._units: dict[str, list[UnitConfig]] = {}
+        self.sources = folders
+        for folder in folders:
+            found: dict[str, list[UnitConfig]] = {}
+            for file in sorted(folder.glob("*.toml")) if folder.is_dir() else [folder]:
+                for unit in load(file):
+                    found.setdefault(unit.config.board, []).append(unit)
+            for name, units in found.items():
+                self._units.setdefault(name, units)
+
+    @property
+    def boards(self) -> list[str]:
+        """Names of the boards known."""
+        return sorted(self._units)
+
+    def find(self, pattern: str) -> Iterator[tuple[str, list[UnitConfig]]]:
+        """Board names that `pattern` (a name or a glob) selects, each with the units that exist.
+
+        ConfigError, with the names known, if it selects none. A simulated board is only selected by its own name.
+        """
+        hits = [name for name in self.boards if fnmatchcase(name, pattern)]
+        if not hits:
+            near = difflib.get_close_matches(pattern, self.boards, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            known = ", ".join(self.boards) or "none"
+            where = ", ".join(str(folder) for folder in self.sources)
+            raise ConfigError(f"board {pattern!r} is not known{hint} Known boards: {known} (from {where})")
+        for name in hits:
+            yield name, self._units[name]

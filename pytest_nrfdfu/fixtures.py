@@ -1,0 +1,188 @@
+"""The public fixtures: a few lines each over bench and board.
+
+All are function-scoped. Session scope carries only the selection, in private fixtures whose names the parametrization
+uses, so a suite may define its own `board` or `build`. The plugin's state
+lies in pytest's stashes, under the keys here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_nrfdfu.errors import ConfigError, NrfDfuError
+
+if TYPE_CHECKING:
+    from pytest_nrfdfu.bench.pool import Choice, Pool
+    from pytest_nrfdfu.bench.selection import Selection
+    from pytest_nrfdfu.board.board import Board
+    from pytest_nrfdfu.board.client import SmpClient
+    from pytest_nrfdfu.board.console import ConsoleView
+    from pytest_nrfdfu.board.dfu import Dfu, Recovery
+    from pytest_nrfdfu.board.unit import Unit
+    from pytest_nrfdfu.image.build import Build
+
+__all__ = ["board", "boards", "build", "console", "dfu", "flashed", "recovery", "smp"]
+
+BOARD_PARAM = "_nrfdfu_board"
+BUILD_PARAM = "_nrfdfu_build"
+
+SELECTION: pytest.StashKey[Selection | None] = pytest.StashKey()
+"""Of the config: what to test on what; None if nothing was asked for."""
+POOL: pytest.StashKey[Pool] = pytest.StashKey()
+"""Of the config: the units held."""
+REFLASH: pytest.StashKey[str] = pytest.StashKey()
+"""Of the config: ``auto``, ``always`` or ``never``."""
+RESULTS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+"""Of the config: every DfuReport of the run, as JSON types."""
+BOARDS: pytest.StashKey[list[Board]] = pytest.StashKey()
+"""Of an item: the boards that its test holds."""
+STARTED: pytest.StashKey[float] = pytest.StashKey()
+"""Of an item: when its set-up began, on the monotonic clock."""
+
+
+@pytest.fixture(scope="session", name=BOARD_PARAM)
+def _board_choice(request: pytest.FixtureRequest) -> Choice:
+    choice: Choice = request.param
+    return choice
+
+
+@pytest.fixture(scope="session", name=BUILD_PARAM)
+def _build_choice(request: pytest.FixtureRequest) -> Build:
+    chosen: Build = request.param
+    return chosen
+
+
+def _pool(config: pytest.Config) -> Pool:
+    pool = config.stash.get(POOL, None)
+    if pool is None:
+        from pytest_nrfdfu.bench.pool import Pool
+
+        pool = config.stash[POOL] = Pool()
+    return pool
+
+
+def _handle(request: pytest.FixtureRequest, choice: Choice) -> Board:
+    """A fresh handle over the unit that the pool holds for a choice, noted for the test's report."""
+    from pytest_nrfdfu.board.board import Board
+
+    node: pytest.Item = request.node
+    node.stash.setdefault(STARTED, time.monotonic())
+    unit = _pool(request.config).unit(choice)
+    handle = Board(unit)
+    node.stash.setdefault(BOARDS, []).append(handle)
+    return handle
+
+
+def _release(handle: Board) -> None:
+    """Let go of the lines that a test may have pressed."""
+    for line in handle.lines.values():
+        line.release()
+
+
+def _unit(handle: Board) -> Unit:
+    return handle._unit  # noqa: SLF001 - the fixtures are the handle's makers
+
+
+@pytest.fixture
+def board(request: pytest.FixtureRequest, _nrfdfu_board: Choice) -> Iterator[Board]:
+    """The board under test: `.reset()`, `.console`, `.probe`, `.lines`, `.images()`, `.name`, `.unit`, `.config`."""
+    handle = _handle(request, _nrfdfu_board)
+    yield handle
+    _release(handle)
+
+
+@pytest.fixture
+def build(_nrfdfu_build: Build) -> Build:
+    """The build under test: `.images`, `.image`, `.hash`, `.version`, `.config`."""
+    return _nrfdfu_build
+
+
+@pytest.fixture
+def recovery(board: Board) -> Iterator[Recovery]:
+    """The board in serial recovery: `.smp`, `.images()`, `.upload(image)`, `.verify(image)`. Afterwards it boots."""
+    from pytest_nrfdfu.board.dfu import Recovery
+    from pytest_nrfdfu.board.recovery import enter
+
+    unit = _unit(board)
+    unit.forget()
+    yield Recovery(unit, enter(unit))
+    _leave(board)
+
+
+def _leave(board: Board) -> None:
+    """Boot again, if there is something to boot and the board is still in recovery."""
+    from pytest_nrfdfu.board.boot import boot
+    from pytest_nrfdfu.board.recovery import from_recovery
+
+    unit = _unit(board)
+    with suppress(NrfDfuError):
+        states = unit.client.images(tries=2, timeout=2.0)
+        if not from_recovery(states, has_state=unit.profile.image_state):
+            return
+        if states.find() is None:
+            return  # no valid image: the board stays in recovery, whence the next test takes it
+        boot(unit)
+
+
+@pytest.fixture
+def dfu(request: pytest.FixtureRequest, board: Board) -> Dfu:
+    """Updates: `.update(build)` does recovery, upload, verify and boot, and returns a `DfuReport`."""
+    return _make_dfu(request, board)
+
+
+def _make_dfu(request: pytest.FixtureRequest, board: Board) -> Dfu:
+    from pytest_nrfdfu.board.dfu import Dfu
+    from pytest_nrfdfu.report import Steps, remember
+
+    steps = Steps(request.config, board.unit)
+    return Dfu(_unit(board), progress=steps.progress, say=steps.say, done=lambda report: remember(request.node, report))
+
+
+@pytest.fixture
+def flashed(request: pytest.FixtureRequest, board: Board, build: Build) -> Board:
+    """The board, freshly booted, running `build`. Uploaded only when needed (``--nrfdfu-reflash``)."""
+    unit = _unit(board)
+    reflash = request.config.stash[REFLASH]
+    if reflash != "always" and unit.proved == build.hash:
+        board.reset()
+        return board
+    maker = _make_dfu(request, board)
+    if reflash == "never":
+        recovery = maker.enter()
+        recovery.verify(build.image)
+        maker.boot(build.image)
+        unit.proved = build.hash
+    else:
+        maker.update(build, only_if_needed=reflash == "auto")
+    return board
+
+
+@pytest.fixture
+def smp(board: Board) -> SmpClient:
+    """A client of whatever answers now: recovery or the application."""
+    return board.smp
+
+
+@pytest.fixture
+def console(board: Board) -> ConsoleView:
+    """The text on the UART since the test began: `.expect(pattern, timeout)`, `.lines`, `.text`."""
+    return board.console
+
+
+@pytest.fixture
+def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
+    """One unit for each ``--board``, for tests that need several."""
+    selection = request.config.stash.get(SELECTION, None)
+    if selection is None or not selection.boards:
+        pytest.skip("needs boards: run pytest with --board NAME, once for each")
+    handles = [_handle(request, choice) for choice in sorted(selection.boards, key=lambda choice: choice.label)]
+    if len({handle.unit for handle in handles}) != len(handles):
+        raise ConfigError("two --board entries mean the same unit")
+    yield handles
+    for handle in handles:
+        _release(handle)

@@ -1,0 +1,241 @@
+"""What a person sees: header, progress, attachments of failing tests, properties, the summary at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_nrfdfu.errors import NrfDfuError
+from pytest_nrfdfu.fixtures import BOARDS, POOL, RESULTS, SELECTION, STARTED
+
+if TYPE_CHECKING:
+    from _pytest.capture import CaptureManager
+    from _pytest.terminal import TerminalReporter
+
+    from pytest_nrfdfu.board.board import Board
+    from pytest_nrfdfu.board.report import DfuReport
+
+__all__ = ["Steps", "remember"]
+
+_CATEGORY = "category"
+_OTHER_CATEGORY = "test"
+"""Of a failure that is not one of this package's errors: the test's own assertion, or a defect in it."""
+_REDRAW = 0.1
+_BAR = 24
+_LOG_STEPS = 4
+_EXCHANGES = 40
+_HASH_DIGITS = 12
+
+
+# --- header ---------------------------------------------------------------------------------------------------------
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Which boards and builds this run is about."""
+    selection = config.stash.get(SELECTION, None)
+    if selection is None:
+        return []
+    lines = []
+    for choice in selection.boards:
+        unit = choice.units[0]
+        if unit.config.sim is not None:
+            sim = unit.config.sim
+            pace = f"{sim.baudrate} baud" if sim.baudrate else "unpaced"
+            where = f"simulated: bootloader {sim.bootloader}, {pace}, flash timing {sim.flash_timing}"
+        else:
+            where = f"{unit.config.uart.port} at {unit.config.uart.baudrate} baud"
+        count = f"{len(choice.units)} units, " if len(choice.units) > 1 else ""
+        lines.append(f"nrfdfu board: {choice.label} ({count}{where}; {unit.file})")
+    lines += [f"nrfdfu build: {build}, {len(build.image.data)} bytes, {build.path}" for build in selection.builds]
+    return lines
+
+
+# --- progress -------------------------------------------------------------------------------------------------------
+
+
+class Steps:
+    """Shows an update as it goes: a bar that redraws itself on a terminal, a few plain lines in a log."""
+
+    def __init__(self, config: pytest.Config, unit: str) -> None:
+        self._unit = unit
+        self._capture: CaptureManager | None = config.pluginmanager.getplugin("capturemanager")
+        reporter: TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
+        quiet = config.get_verbosity() < 0 or hasattr(config, "workerinput")
+        self._reporter = None if quiet else reporter
+        self._live = sys.__stdout__ is not None and reporter is not None and reporter.isatty
+        self._began = 0.0
+        self._drawn = 0.0
+        self._logged = 0
+        self._first = 0
+
+    def say(self, text: str) -> None:
+        """One step, in words."""
+        self._write(f"  {self._unit}: {text}")
+
+    def progress(self, acknowledged: int, total: int) -> None:
+        """How far the upload is, in bytes."""
+        now = time.monotonic()
+        if not self._began or acknowledged < self._first:
+            self._began, self._first, self._logged = now, acknowledged, 0
+        ended = acknowledged >= total
+        if self._live and (ended or now - self._drawn >= _REDRAW):
+            self._drawn = now
+            self._draw(acknowledged, total, now - self._began, ended=ended)
+        elif not self._live and acknowledged * _LOG_STEPS // total > self._logged:
+            self._logged = acknowledged * _LOG_STEPS // total
+            self._write(
+                f"  {self._unit}: {_amount(acknowledged, total, now - self._began, acknowledged - self._first)}"
+            )
+        if ended:
+            self._began = 0.0
+
+    def _draw(self, acknowledged: int, total: int, seconds: float, *, ended: bool) -> None:
+        full = acknowledged * _BAR // total
+        bar = "#" * full + "." * (_BAR - full)
+        text = f"  {self._unit}: [{bar}] {_amount(acknowledged, total, seconds, acknowledged - self._first)}"
+        self._write(text, end="\n" if ended else "", redraw=True)
+
+    def _write(self, text: str, *, end: str = "\n", redraw: bool = False) -> None:
+        reporter = self._reporter
+        if reporter is None:
+            return
+        if self._capture is None:
+            self._put(reporter, text, end, redraw=redraw)
+            return
+        with self._capture.global_and_fixture_disabled():
+            self._put(reporter, text, end, redraw=redraw)
+
+    def _put(self, reporter: TerminalReporter, text: str, end: str, *, redraw: bool) -> None:
+        if redraw:
+            reporter.write("\r\x1b[K" + text + end, flush=True)
+            return
+        reporter.ensure_newline()
+        reporter.write(text + end, flush=True)
+
+
+def _amount(acknowledged: int, total: int, seconds: float, sent: int) -> str:
+    rate = f", {sent / seconds / 1000:.1f} kB/s" if seconds > 0 and sent else ""
+    return f"{acknowledged * 100 // total:3d} %, {acknowledged} of {total} bytes{rate}"
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+def remember(item: pytest.Item, report: DfuReport) -> None:
+    """Keep a report for the summary, and as properties of its test."""
+    item.config.stash.setdefault(RESULTS, []).append({"test": item.nodeid, **report.to_json()})
+    properties: dict[str, object] = {
+        "unit": report.unit,
+        "build": report.build,
+        "version": report.version,
+        "hash": report.hash.hex() if report.hash else "",
+        "verified": report.proof,
+        "bytes": report.bytes,
+        "bytes_per_second": round(report.rate),
+        "retries": report.retries,
+    }
+    item.user_properties.extend(properties.items())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Collect the results of a worker of pytest-xdist."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash.setdefault(RESULTS, []).extend(output.get("nrfdfu", []))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send a worker's results to the controller."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["nrfdfu"] = session.config.stash.get(RESULTS, [])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Name the category of a failure; attach the console's text and the last SMP exchanges."""
+    failed = call.excinfo is not None and not _is_outcome(call.excinfo.value)
+    if failed and call.excinfo is not None:
+        error = call.excinfo.value
+        category = error.category if isinstance(error, NrfDfuError) else _OTHER_CATEGORY
+        item.user_properties.append((_CATEGORY, category))
+        for board in _boards(item):
+            _attach(item, call.when, board)
+    return (yield)
+
+
+def _is_outcome(error: BaseException) -> bool:
+    """Skips and xfails are no failures."""
+    return isinstance(error, pytest.skip.Exception | pytest.xfail.Exception)
+
+
+def _boards(item: pytest.Item) -> Sequence[Board]:
+    return item.stash.get(BOARDS, [])
+
+
+def _attach(item: pytest.Item, when: str, board: Board) -> None:
+    board.forget()
+    text = board.console.text
+    if text.strip():
+        item.add_report_section(when, f"log {board.unit} console", text)
+    exchanges = board.exchanges(since=item.stash.get(STARTED, 0.0), last=_EXCHANGES)
+    if exchanges:
+        item.add_report_section(when, f"log {board.unit} SMP", "\n".join(exchanges))
+
+
+def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
+    """Bench trouble in a test's body is an ERROR: the product was not at fault."""
+    in_body = isinstance(report, pytest.TestReport) and report.when == "call" and report.failed
+    if in_body and (_CATEGORY, "bench") in [tuple(item) for item in report.user_properties]:
+        return "error", "E", "ERROR"
+    return None
+
+
+# --- summary --------------------------------------------------------------------------------------------------------
+
+_COLUMNS = ("unit", "build", "version", "hash", "bytes", "seconds", "bytes/s", "retries", "verified by", "running")
+
+
+def _row(result: dict[str, Any]) -> tuple[str, ...]:
+    uploaded = result["bytes"]
+    return (
+        result["unit"],
+        result["build"],
+        result["version"],
+        (result["hash"] or "-")[:_HASH_DIGITS],
+        str(uploaded) if uploaded else "none sent",
+        f"{result['seconds']:.2f}" if uploaded else "-",
+        f"{result['rate']:.0f}" if uploaded else "-",
+        str(result["retries"]),
+        result["proof"] if result["verified"] else "NOT: " + result["proof"],
+        result["running"],
+    )
+
+
+@pytest.hookimpl
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """What was put on which board, and how it was proved."""
+    results = config.stash.get(RESULTS, [])
+    if not results:
+        return
+    terminalreporter.section("firmware updates")
+    rows = [_COLUMNS, *(_row(result) for result in results)]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(_COLUMNS))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        terminalreporter.write_line("  ".join(cells).rstrip(), bold=row is rows[0])
+    for result in results:
+        for note in result["notes"]:
+            terminalreporter.write_line(f"{result['unit']} {result['build']}: {note}")
+    if any(result["simulated"] for result in results):
+        terminalreporter.write_line("Figures of simulated boards are simulated: no firmware was executed.")
+    if config.stash.get(POOL, None) is not None:
+        last = {result["unit"]: result for result in results}
+        for unit, result in last.items():
+            terminalreporter.write_line(f"On {unit} now: {result['build']} {result['version']}")

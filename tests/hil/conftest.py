@@ -1,0 +1,7 @@
+"""The shipped suite, for `pytest tests/hil --board NAME`."""
+
+import pytest
+
+pytest.register_assert_rewrite("pytest_nrfdfu.hil_suite.test_update")
+
+from pytest_nrfdfu.hil_suite.conftest import *  # noqa: E402, F403
