@@ -160,7 +160,8 @@ class Dfu:
             raise ValueError(f"via={via!r} is not known; known: 'recovery'")
         unit, image = self.unit, build.image
         problem = check_image(image, unit.config.app_image, simulated=unit.config.simulated)
-        if problem:
+        if problem and image.hash not in unit.warned:
+            unit.warned.add(image.hash)
             self._say(f"warning: {problem}")
         timeline = Timeline(time.monotonic())
         with timeline.phase("recovery", time.monotonic):

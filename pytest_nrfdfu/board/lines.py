@@ -11,6 +11,7 @@ from pytest_nrfdfu.errors import LineError
 __all__ = ["Line", "make_line"]
 
 _COMMAND_TIMEOUT = 10.0
+_WRITE_TIMEOUT = 2.0
 
 
 class Line(Protocol):
@@ -61,8 +62,8 @@ class _Ports:
                 port = serial.serial_for_url(url, do_not_open=True)
                 port.dtr = False
                 port.rts = False
-                port.write_timeout = 2.0
                 if "://" not in url:
+                    port.write_timeout = _WRITE_TIMEOUT
                     port.exclusive = True
                 port.open()
             except (OSError, ValueError) as error:

@@ -84,6 +84,9 @@ class Rig:
         )
         try:
             self._exchange("start", self._settings, _START_TIMEOUT)
+        except _ChildGoneError as gone:
+            self.stop()
+            raise gone.as_board_error() from None
         except BoardError:
             self.stop()
             raise

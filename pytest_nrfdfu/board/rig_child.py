@@ -13,6 +13,7 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from typing import Any
 
 from pytest_nrfdfu.board.lines import Line, make_line
@@ -100,6 +101,9 @@ def _answer(server: _Server, request: dict[str, Any]) -> dict[str, Any]:
     except BoardError as error:
         kind = "line" if isinstance(error, LineError) else "probe" if isinstance(error, ProbeError) else ""
         return {"id": request["id"], "error": str(error), "kind": kind}
+    except Exception as error:  # noqa: BLE001 - a driver's surprise must not take the lines' owner down
+        traceback.print_exc()
+        return {"id": request["id"], "error": f"{method}: {type(error).__name__}: {error}", "kind": ""}
 
 
 def main() -> int:

@@ -89,8 +89,9 @@ class Uart:
             port = serial.serial_for_url(self.port, do_not_open=True)
             port.baudrate = self.baudrate
             port.timeout = _POLL
-            port.write_timeout = _WRITE_TIMEOUT
             port.rtscts = self._flow_control == "rtscts"
+            if not self.port.startswith("rfc2217://"):  # which has no such thing
+                port.write_timeout = _WRITE_TIMEOUT
             if "://" not in self.port:
                 port.exclusive = True
             port.open()

@@ -50,6 +50,8 @@ class Unit:
         self.session = 0
         """Counts the entries into recovery: an upload can only be taken up in the session that it began in."""
         self.unfinished: Unfinished | None = None
+        self.warned: set[bytes] = set()
+        """Hashes of images whose oddities were told already."""
         self.application_has_smp: dict[bytes, bool] = {}
         """What was seen of applications, by image hash."""
 
