@@ -6,7 +6,6 @@ include/zephyr/mgmt/mcumgr/mgmt/mgmt_defines.h.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -25,6 +24,7 @@ __all__ = [
     "decode",
     "dumps",
     "encode",
+    "may_have",
     "rc_name",
     "rejection",
     "rest",
@@ -86,14 +86,30 @@ _IMAGE_RC_NAMES = {
     29: "invalid image vector table",
     30: "image too large",
     31: "image data overrun",
+    32: "confirmation of the image denied",
+    33: "setting the active slot for test denied",
 }
 """Meaning of ``rc`` of the image group (Zephyr, include/zephyr/mgmt/mcumgr/grp/img_mgmt/img_mgmt.h)."""
+
+_OS_RC_NAMES = {
+    1: "unknown error",
+    2: "invalid format",
+    3: "the query yields no answer",
+    4: "the clock is not set",
+    5: "the clock's command failed",
+}
+"""Meaning of ``rc`` of the OS group (Zephyr, include/zephyr/mgmt/mcumgr/grp/os_mgmt/os_mgmt.h)."""
+
+_RC_NAMES_OF_GROUP: dict[int | None, dict[int, str]] = {
+    None: RC_NAMES,
+    Group.OS: _OS_RC_NAMES,
+    Group.IMAGE: _IMAGE_RC_NAMES,
+}
 
 
 def rc_name(rc: int, group: int | None = None) -> str:
     """What a return code means; `group` as in `SmpRejected.group`."""
-    names = _IMAGE_RC_NAMES if group == Group.IMAGE else RC_NAMES if group is None else {}
-    return names.get(rc, "no known meaning")
+    return _RC_NAMES_OF_GROUP.get(group, {}).get(rc, "no known meaning")
 
 
 def dumps(value: Mapping[str, Any]) -> bytes:
@@ -106,14 +122,22 @@ def dumps(value: Mapping[str, Any]) -> bytes:
 def _loads(data: bytes) -> Any:
     import cbor2
 
-    stream = io.BytesIO(data)
     try:
-        value = cbor2.load(stream)
+        return cbor2.loads(data)
     except Exception as error:  # noqa: BLE001 - cbor2 raises what its tag decoders raise, besides its own errors
         raise SmpMalformed(f"the SMP payload is not CBOR ({error}): {data.hex(' ')}") from None
-    if stream.tell() != len(data):
-        raise SmpMalformed(f"{len(data) - stream.tell()} bytes follow the CBOR map of an SMP payload: {data.hex(' ')}")
-    return value
+
+
+def _load_all(data: bytes) -> Any:
+    """The one CBOR item that `data` is; SmpMalformed if bytes follow it."""
+    value = _loads(data)
+    try:
+        # An item ends where it says: if it is there with one byte less too, that byte is none of it. The position of a
+        # stream after `cbor2.load` would not tell, cbor2 5.8.0 reads ahead.
+        _loads(data[:-1])
+    except SmpMalformed:
+        return value
+    raise SmpMalformed(f"bytes follow the CBOR map of an SMP payload: {data.hex(' ')}")
 
 
 class Response(NamedTuple):
@@ -129,13 +153,15 @@ class Response(NamedTuple):
 
 
 def rejection(payload: Mapping[str, Any]) -> SmpRejected | None:
-    """The error of a response: ``{"rc": n}`` (v1) or ``{"err": {"group": g, "rc": n}}`` (v2); None if it has none."""
-    rc, group = payload.get("rc", 0), None
-    err = payload.get("err")
-    if isinstance(err, Mapping):
-        rc, group = err.get("rc", 0), err.get("group")
-    if not isinstance(rc, int) or not (group is None or isinstance(group, int)):
-        raise SmpMalformed(f"return code of another type than a number: {dict(payload)!r}")
+    """The error of a response: ``{"rc": n}`` (v1) or ``{"err": {"group": g, "rc": n}}`` (v2); None if it has none.
+
+    SmpMalformed if something of this is of another type.
+    """
+    if "err" in payload:
+        err = want(payload, "err", dict)
+        rc, group = want(err, "rc", int), want(err, "group", int)
+    else:
+        rc, group = want(payload, "rc", int, 0), None
     if rc == 0:
         return None
     where = "" if group is None else f" of group {group}"
@@ -145,7 +171,7 @@ def rejection(payload: Mapping[str, Any]) -> SmpRejected | None:
 def decode(packet: bytes) -> Response:
     """Header and CBOR map of one SMP packet; SmpMalformed if it is not that."""
     header, payload = split(packet)
-    value = _loads(payload)
+    value = _load_all(payload)
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise SmpMalformed(f"an SMP payload is a CBOR map with text keys, this one is {value!r}")
     return Response(header, value)
@@ -194,12 +220,18 @@ def rest(payload: Map, known: tuple[str, ...]) -> Map:
     return {key: value for key, value in payload.items() if key not in known}
 
 
-def want(payload: Map, key: str, kind: type[T], default: T | None = None) -> T:
+def want(payload: Mapping[str, Any], key: str, kind: type[T], default: T | None = None) -> T:
     """``payload[key]`` if it is of type `kind`; bool does not pass for int. SmpMalformed otherwise."""
     value = payload.get(key, default)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise SmpMalformed(f"{key!r} should be of type {kind.__name__} in the response {payload!r}")
+        seen = "is missing in" if key not in payload else f"should be of type {kind.__name__} in"
+        raise SmpMalformed(f"{key!r} {seen} the response {dict(payload)!r}")
     return value
+
+
+def may_have(payload: Mapping[str, Any], key: str, kind: type[T]) -> T | None:
+    """Like `want`, but None if there is no such key."""
+    return want(payload, key, kind) if key in payload else None
 
 
 def want_list(payload: Map, key: str) -> list[Map]:

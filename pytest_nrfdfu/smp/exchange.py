@@ -46,7 +46,7 @@ class Sequence:
 class Exchange(Generic[T]):
     """One request on its way. Raises SmpTimeout from `due` when `tries` were in vain, or `until` has passed."""
 
-    def __init__(  # noqa: PLR0913 - each is a fact about the request or the link
+    def __init__(
         self,
         request: Request[T],
         *,
@@ -78,13 +78,14 @@ class Exchange(Generic[T]):
             return None
         if self._started is None:
             self._started = now
-        if self.sent >= self._tries or (self.sent and now >= self._until):
+        if self.sent >= self._tries or now >= self._until:
+            times = "once" if self.sent == 1 else f"{self.sent} times"
             raise SmpTimeout(
-                f"{self.request.name} (sequence {self._sequence}) was sent {self.sent} times in"
+                f"{self.request.name} (sequence {self._sequence}) was sent {times} in"
                 f" {now - self._started:.2f} s and not answered"
             )
         wait = self._round_trip.timeout(self._computed, self.sent)
-        self.deadline = min(now + wait, max(self._until, now))
+        self.deadline = min(now + wait, self._until)
         self.sent += 1
         self._sent_at = now
         return Transmission(self.packet, flush=self.sent > 1)
@@ -99,6 +100,8 @@ class Exchange(Generic[T]):
         self.response = decode(packet)
         if self.sent == 1:
             self._round_trip.sample(now - self._sent_at, self._computed)
+        else:
+            self._round_trip.answered_late(self.sent)
         return True
 
     def result(self) -> T:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pytest_nrfdfu.smp.codec import Map, Request, rest, want, want_list
+from pytest_nrfdfu.smp.codec import Map, Request, may_have, rest, want, want_list
 from pytest_nrfdfu.smp.header import Group, ImageCommand, Op, OsCommand
 
 __all__ = [
@@ -132,10 +132,9 @@ class BootloaderInfoRequest(Request[BootloaderInfo]):
 
     def read(self, payload: Map) -> BootloaderInfo:
         """``{"bootloader": name}`` or ``{"mode": n, "no-downgrade": true}``."""
-        name = want(payload, "bootloader", str) if "bootloader" in payload else None
-        mode = want(payload, "mode", int) if "mode" in payload else None
+        name, mode = may_have(payload, "bootloader", str), may_have(payload, "mode", int)
         known = ("bootloader", "mode", "no-downgrade", "rc")
-        return BootloaderInfo(name, mode, bool(payload.get("no-downgrade", False)), rest(payload, known))
+        return BootloaderInfo(name, mode, want(payload, "no-downgrade", bool, default=False), rest(payload, known))
 
 
 # --- image group ----------------------------------------------------------------------------------------------------
@@ -172,12 +171,11 @@ _FLAGS = ("bootable", "pending", "confirmed", "active", "permanent")
 
 
 def _read_state(item: Map) -> ImageState:
-    digest = want(item, "hash", bytes) if "hash" in item else None
-    flags = {flag: bool(item[flag]) for flag in _FLAGS if flag in item}
+    flags = {flag: want(item, flag, bool) for flag in _FLAGS if flag in item}
     return ImageState(
         slot=want(item, "slot", int),
         version=want(item, "version", str),
-        hash=digest,
+        hash=may_have(item, "hash", bytes),
         image=want(item, "image", int, 0),
         extra=rest(item, ("slot", "version", "hash", "image", *_FLAGS)),
         **flags,
@@ -186,7 +184,7 @@ def _read_state(item: Map) -> ImageState:
 
 def _read_states(payload: Map) -> ImageStates:
     images = tuple(_read_state(item) for item in want_list(payload, "images"))
-    split_status = payload.get("splitStatus")
+    split_status = may_have(payload, "splitStatus", int)
     return ImageStates(images, split_status, rest(payload, ("images", "splitStatus", "rc")))
 
 
@@ -231,7 +229,10 @@ class UploadAnswer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest(Request[UploadAnswer]):
-    """One chunk. `length`, `image`, `sha` and `upgrade` belong into the chunk with offset 0 alone."""
+    """One chunk. `length`, `sha` and `upgrade` belong into the chunk with offset 0 alone.
+
+    So does `image`, but MCUboot before v1.10.99-ncs1 wants it in all (see `Limits.repeat_image` in `upload`).
+    """
 
     op = Op.WRITE
     group = Group.IMAGE
@@ -250,8 +251,8 @@ class UploadRequest(Request[UploadAnswer]):
 
     def read(self, payload: Map) -> UploadAnswer:
         """``{"off": n}``; an application may add ``match``: whether `sha` is that of what it received."""
-        match = bool(payload["match"]) if "match" in payload else None
-        return UploadAnswer(want(payload, "off", int), match, rest(payload, ("off", "match", "rc")))
+        off, match = want(payload, "off", int), may_have(payload, "match", bool)
+        return UploadAnswer(off, match, rest(payload, ("off", "match", "rc")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +299,7 @@ class SlotInfos(NamedTuple):
 
 
 def _read_slot(item: Map) -> SlotInfo:
-    size = want(item, "size", int) if "size" in item else None
-    number = want(item, "upload_image_id", int) if "upload_image_id" in item else None
+    size, number = may_have(item, "size", int), may_have(item, "upload_image_id", int)
     return SlotInfo(want(item, "slot", int), size, number, rest(item, ("slot", "size", "upload_image_id")))
 
 
@@ -315,7 +315,7 @@ class SlotInfoRequest(Request[SlotInfos]):
         images = []
         for item in want_list(payload, "images"):
             slots = tuple(_read_slot(slot) for slot in want_list(item, "slots"))
-            largest = want(item, "max_image_size", int) if "max_image_size" in item else None
+            largest = may_have(item, "max_image_size", int)
             extra = rest(item, ("image", "slots", "max_image_size"))
             images.append(ImageSlots(want(item, "image", int, 0), slots, largest, extra))
         return SlotInfos(tuple(images), rest(payload, ("images", "rc")))

@@ -3,7 +3,8 @@
 The estimate has two parts. What can be computed from the request: the time that its bytes and its response's take on
 the wire, and the flash operations that must come before the response. And what cannot: latency of host, adapter and
 server, measured as the excess of round trips over the computed part and smoothed as RFC 6298 smooths round-trip times.
-Round trips of retransmitted requests are not measured (Karn's algorithm, RFC 6298 section 3). Times are in seconds.
+Round trips of retransmitted requests are not measured (Karn's algorithm, RFC 6298 section 3); instead the time-out that
+was long enough is kept until there is a measurement again (section 5, steps 5.5 to 5.7). Times are in seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ _BITS_PER_BYTE = 10
 """Start bit, eight data bits, stop bit."""
 _RESPONSE_BYTES = 64
 """A response to an upload chunk has some 30 bytes on the wire."""
+_MOST_DOUBLINGS = 16
+"""More would only overflow: the allowance is bounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +61,11 @@ class RoundTrip:
         self._most = most
         self._mean: float | None = None
         self._deviation = 0.0
+        self._backoff = 0
 
     def sample(self, measured: float, computed: float) -> None:
         """One undisturbed round trip took `measured` seconds, of which `computed` were expected."""
+        self._backoff = 0
         excess = max(0.0, measured - computed)
         if self._mean is None:
             self._mean, self._deviation = excess, excess / 2
@@ -68,13 +73,20 @@ class RoundTrip:
         self._deviation += (abs(self._mean - excess) - self._deviation) / 4
         self._mean += (excess - self._mean) / 8
 
+    def answered_late(self, tries: int) -> None:
+        """An answer came after `tries` transmissions, so how long it took is unknown, only that less did not do.
+
+        Without this, a link that has become slower than the allowance would never be measured again.
+        """
+        self._backoff += tries - 1
+
     @property
     def allowance(self) -> float:
         """Seconds to add to the computed time."""
-        if self._mean is None:
-            return self._first
-        return min(self._most, max(self._least, self._mean + 4 * self._deviation))
+        estimate = self._first if self._mean is None else self._mean + 4 * self._deviation
+        return min(self._most, max(self._least, estimate))
 
     def timeout(self, computed: float, attempt: int = 0) -> float:
         """How long to wait for the response to try number `attempt` (0: the first); doubles the allowance each time."""
-        return computed + min(self._most, self.allowance * 2.0**attempt)
+        doublings = min(_MOST_DOUBLINGS, attempt + self._backoff)
+        return computed + min(self._most, self.allowance * 2.0**doublings)

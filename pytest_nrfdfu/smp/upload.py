@@ -11,10 +11,10 @@ Source: MCUboot, boot/boot_serial/src/boot_serial.c (bs_upload); Zephyr, smp_gro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, NoReturn, Protocol
 
-from pytest_nrfdfu.errors import SmpTimeout, UploadFailed
+from pytest_nrfdfu.errors import SmpMalformed, SmpTimeout, UploadFailed
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import decode, encode
 from pytest_nrfdfu.smp.exchange import Sequence, Transmission
@@ -28,14 +28,14 @@ _RESPONSE_WIRE = 40
 """Bytes on the wire of an answer to a chunk, for weighing packet sizes."""
 _STUCK_ANSWERS = 5
 """Answers in a row that bring nothing new, after which the upload is given up."""
-_RESTARTS = 3
-"""How often the server may ask for offset 0 again."""
+_SETBACKS = 3
+"""How often the server may ask for an offset before the one that it has acknowledged."""
 _SHRINK_AFTER = 3
-"""Unanswered tries of one chunk after which smaller ones are tried: a large packet is lost more easily."""
+"""Unanswered tries of one chunk, each time, after which smaller ones are tried: a large packet is lost more easily."""
 _SMALLEST_CAP = 140
 """Packets are not made smaller than this on account of losses."""
 _GROW_AFTER = 16
-"""Chunks answered at the first try after which a shrunken packet size grows again."""
+"""Chunks answered at the first try after which a shrunken packet size grows again; doubled with every shrinking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +43,17 @@ class Limits:
     """What the receiver takes. Sizes in bytes.
 
     `max_packet` is the largest SMP packet, header included. `align`: chunks are multiples of this except the last
-    (MCUboot writes whole words only). `erases_at_start`: the chunk with offset 0 erases all pages.
+    (MCUboot writes whole words only). `erases_at_start`: the chunk with offset 0 erases all pages. `repeat_image`: an
+    image number other than 0 goes into every chunk, because MCUboot before v1.10.99-ncs1 (commit 6a8746d7) takes it
+    from the chunk at hand, and 0 where there is none, and so would write all but the first chunk into the slot of
+    image 0; newer ones look at it at offset 0 only.
     """
 
     max_packet: int = 1020
     line_length: int = console.LINE_LENGTH
     align: int = 4
     erases_at_start: bool = False
+    repeat_image: bool = True
 
 
 class Chunk(NamedTuple):
@@ -98,14 +102,15 @@ class UploadCounters:
     """How often the server asked for offset 0 again."""
     stale: int = 0
     """Answers that belonged to nothing in flight."""
+    malformed: int = 0
+    """Answers to a chunk that could not be read, and so count as none."""
     largest_chunk: int = 0
     progress: list[tuple[float, int]] = field(default_factory=list)
 
 
-def _packet_size(request: UploadRequest, size: int) -> int:
-    """Bytes of the SMP packet of `request` if it carried `size` bytes of data."""
-    head = 1 if size < 24 else 2 if size < 0x100 else 3 if size < 0x10000 else 5  # CBOR byte string, RFC 8949 3.1
-    return len(encode(request, 0)) - 1 + head + size  # `request` holds an empty byte string: one byte
+def _byte_string(size: int) -> int:
+    """Bytes of a CBOR byte string of `size` bytes (RFC 8949, section 3.1)."""
+    return size + (1 if size < 24 else 2 if size < 0x100 else 3 if size < 0x10000 else 5)
 
 
 def chunk_size(request: UploadRequest, cap: int, limits: Limits, left: int) -> int:
@@ -115,17 +120,18 @@ def chunk_size(request: UploadRequest, cap: int, limits: Limits, left: int) -> i
     the wire. The result is a multiple of `limits.align`, unless it is all that is left.
     """
     best, best_rate = 0, 0.0
+    overhead = len(encode(request, 0)) - _byte_string(0)
     full_lines = (console.max_packet(n, limits.line_length) for n in range(1, console.line_count(cap) + 1))
     for packet in (cap, *(size for size in full_lines if size <= cap)):
-        size = packet - _packet_size(request, 0)
-        while size > 0 and _packet_size(request, size) > packet:
+        size = packet - overhead
+        while size > 0 and overhead + _byte_string(size) > packet:
             size -= 1
         size = min(left, size)
         if size < left:
             size -= size % limits.align
         if size <= 0:
             continue
-        wire = console.wire_size(_packet_size(request, size), limits.line_length)
+        wire = console.wire_size(overhead + _byte_string(size), limits.line_length)
         rate = size / (wire + _RESPONSE_WIRE)
         if rate > best_rate:
             best, best_rate = size, rate
@@ -157,6 +163,8 @@ class Upload:
         """`start`: go on with an upload broken off after that many acknowledged bytes."""
         if not data:
             raise UploadFailed("there is nothing to upload: the image is empty")
+        if not 0 <= start <= len(data):
+            raise ValueError(f"an upload of {len(data)} bytes cannot go on at {start}")
         self.counters = UploadCounters()
         self.limits = limits or Limits()
         self.acknowledged = start
@@ -176,7 +184,10 @@ class Upload:
         self._high_water = len(data) if start else 0
         self._in_flight: list[Chunk] = []
         self._stuck = 0
+        self._malformed: SmpMalformed | None = None
+        self._setbacks = 0
         self._clean = 0
+        self._grow_after = _GROW_AFTER
         self._started = False
 
     @property
@@ -191,8 +202,8 @@ class Upload:
 
     @property
     def deadline(self) -> float:
-        """When to call `due` again if nothing comes before."""
-        return min((chunk.deadline for chunk in self._in_flight), default=float("-inf"))
+        """When to call `due` again if nothing comes before: the oldest chunk's, the server takes them in order."""
+        return self._in_flight[0].deadline if self._in_flight else float("-inf")
 
     def due(self, now: float) -> Transmission | None:
         """What to send now, if anything. Call again until it gives None."""
@@ -207,7 +218,7 @@ class Upload:
         if not self._started:
             self._started = True
             self.counters.progress.append((now, self.acknowledged))
-        return Transmission(self._send(self._make(self._next, now)).packet)
+        return Transmission(self._send(self._make(self._next, self._sequences.take(), now)).packet)
 
     def receive(self, packet: bytes, now: float) -> bool:
         """Take one packet; False if it is not an answer to a chunk in flight."""
@@ -218,26 +229,23 @@ class Upload:
         if chunk is None:
             self.counters.stale += 1
             return False
-        response = decode(packet)
-        rejected = response.rejected
-        if rejected is not None:
-            raise UploadFailed(self._refused(chunk, str(rejected))) from rejected
-        self._in_flight = [c for c in self._in_flight if c is not chunk]
+        off = self._read(chunk, packet)
+        if off is None:
+            return False
+        self._malformed = None
         if chunk.tries == 1:
             self._round_trip.sample(now - chunk.sent_at, chunk.computed)
-        self._follow(chunk, _REQUEST.read(response.payload).off, now)
+        else:
+            self._round_trip.answered_late(chunk.tries)
+        self._follow(chunk, off, now)
         return True
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _make(self, off: int, now: float) -> Chunk:
-        first = off == 0
-        request = UploadRequest(
-            off=off,
-            length=len(self._data) if first else None,
-            image=self._image if first else None,
-            sha=self._sha if first else None,
-        )
+    def _make(self, off: int, sequence: int, now: float) -> Chunk:
+        request = UploadRequest(off=off, image=self._image if self._image and self.limits.repeat_image else None)
+        if off == 0:
+            request = UploadRequest(off=off, length=len(self._data), image=self._image, sha=self._sha)
         left = len(self._data) - off
         size = chunk_size(request, self._cap, self.limits, left)
         if size == 0:
@@ -245,11 +253,10 @@ class Upload:
                 f"packets of at most {self._cap} bytes leave no room for data in the request at offset {off};"
                 " give a larger receive_size in [bootloader]"
             )
-        data = self._data[off : off + size]
-        sequence = self._sequences.take()
-        full = UploadRequest(off=off, data=data, length=request.length, image=request.image, sha=request.sha)
-        packet = encode(full, sequence, self._version)
-        computed = self._link.exchange(console.wire_size(len(packet))) + self._flash_time(off, size)
+        packet = encode(replace(request, data=self._data[off : off + size]), sequence, self._version)
+        computed = self._link.exchange(console.wire_size(len(packet), self.limits.line_length)) + self._flash_time(
+            off, size
+        )
         deadline = now + self._round_trip.timeout(computed)
         return Chunk(off, size, sequence, packet, computed, now, deadline, 1)
 
@@ -269,26 +276,47 @@ class Upload:
     def _repeat(self, chunk: Chunk, now: float) -> Transmission:
         """Send the oldest chunk again; what followed it is forgotten, the server takes chunks in order only."""
         if chunk.tries >= self._tries:
-            silence = SmpTimeout(f"{chunk.tries} tries of the chunk at offset {chunk.off} were not answered")
-            raise UploadFailed(
-                f"the board stopped answering at {chunk.off} of {len(self._data)} bytes: the chunk of {chunk.size}"
-                f" bytes (packet of {len(chunk.packet)}) was sent {chunk.tries} times without an answer; check that"
-                " packets of this size fit the bootloader (receive_size in [bootloader]), and the wiring"
-            ) from silence
+            self._give_up_silent(chunk)
         self._clean = 0
         self.counters.retries += 1
-        if chunk.tries == _SHRINK_AFTER and self._cap > _SMALLEST_CAP:
+        if chunk.tries % _SHRINK_AFTER == 0 and self._cap > _SMALLEST_CAP:
             self._cap = max(_SMALLEST_CAP, self._cap // 2)
-            fresh = self._make(chunk.off, now)
-            if fresh.size < chunk.size:
-                chunk = fresh._replace(tries=chunk.tries)
+            self._grow_after *= 2
+            # The sequence stays: the server may have taken the larger chunk, and its answer is as good.
+            smaller = self._make(chunk.off, chunk.sequence, now)
+            if smaller.size < chunk.size:
+                chunk = smaller._replace(tries=chunk.tries)
         wait = self._round_trip.timeout(chunk.computed, chunk.tries)
         again = chunk._replace(tries=chunk.tries + 1, sent_at=now, deadline=now + wait)
         self._in_flight = [again]
         self._next = again.end
         return Transmission(again.packet, flush=True)
 
+    def _give_up_silent(self, chunk: Chunk) -> NoReturn:
+        tried = f"the chunk at offset {chunk.off} of {len(self._data)} bytes was sent {chunk.tries} times"
+        if self._malformed is not None:
+            raise UploadFailed(f"{tried} and got no answer that can be read: {self._malformed}") from self._malformed
+        silence = SmpTimeout(f"{chunk.tries} tries of the chunk at offset {chunk.off} were not answered")
+        raise UploadFailed(
+            f"the board stopped answering: {tried} without an answer, the last time with {chunk.size} bytes in a packet"
+            f" of {len(chunk.packet)}; check that packets of this size fit the bootloader (receive_size in"
+            " [bootloader]), and the wiring"
+        ) from silence
+
     # --- answers ----------------------------------------------------------------------------------------------------
+
+    def _read(self, chunk: Chunk, packet: bytes) -> int | None:
+        """The offset that the server wants next; None for an answer that cannot be read, and is as good as none."""
+        try:
+            response = decode(packet)
+            rejected = response.rejected
+            if rejected is None:
+                return _REQUEST.read(response.payload).off
+        except SmpMalformed as error:
+            self.counters.malformed += 1
+            self._malformed = error
+            return None
+        raise UploadFailed(self._refused(chunk, str(rejected))) from rejected
 
     def _follow(self, chunk: Chunk, off: int, now: float) -> None:
         """Go on where the server wants it."""
@@ -297,12 +325,14 @@ class Upload:
                 f"the board asks for offset {off}, but only {self._high_water} of {len(self._data)} bytes were sent;"
                 " something else is uploading to it, or it keeps the state of another upload"
             )
-        if off != chunk.end:
+        if off == chunk.end:
+            self._in_flight = [other for other in self._in_flight if other.end > off]
+        else:
             self.counters.resyncs += 1
             self._in_flight.clear()
             self._next = off
-        if off == 0:
-            self._restart()
+        if off < self.acknowledged:
+            self._set_back(off)
         elif off > self.acknowledged:
             self._stuck = 0
         else:
@@ -313,14 +343,16 @@ class Upload:
         self.counters.progress.append((now, off))
         self._grow(chunk)
 
-    def _restart(self) -> None:
-        self.counters.restarts += 1
-        self.resumed = False
-        self._stuck += 1
-        if self.counters.restarts > _RESTARTS or self._stuck >= _STUCK_ANSWERS:
+    def _set_back(self, off: int) -> None:
+        self._setbacks += 1
+        if off == 0:
+            self.counters.restarts += 1
+            self.resumed = False
+        if self._setbacks > _SETBACKS:
             raise UploadFailed(
-                f"the board asked {self.counters.restarts} times for offset 0 again (after {self.acknowledged} of"
-                f" {len(self._data)} bytes): it resets in between; look at its supply and at its watchdog"
+                f"the board went back {self._setbacks} times, the last time to offset {off} when it had acknowledged"
+                f" {self.acknowledged} of {len(self._data)} bytes: it resets in between; look at its supply and at its"
+                " watchdog"
             )
 
     def _give_up_stuck(self, off: int) -> NoReturn:
@@ -333,7 +365,7 @@ class Upload:
         if chunk.tries > 1 or self._cap >= self.limits.max_packet:
             return
         self._clean += 1
-        if self._clean >= _GROW_AFTER:
+        if self._clean >= self._grow_after:
             self._clean = 0
             self._cap = min(self.limits.max_packet, self._cap * 2)
 

@@ -1,0 +1,69 @@
+"""The command ``nrfdfu``: one subcommand for each thing to do at a bench.
+
+A subcommand that reports something takes ``--json`` and then prints one JSON object. Nothing but the standard library
+is imported before it is known what is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+__all__ = ["main"]
+
+
+class _Command(NamedTuple):
+    """A subcommand: `run` gets the arguments behind its name, parses them itself, and returns the exit status."""
+
+    help: str
+    run: Callable[[Sequence[str]], int]
+
+
+def _sim(arguments: Sequence[str]) -> int:
+    """Run the simulator's module as a program: nothing imports the simulator."""
+    saved = sys.argv
+    sys.argv = ["nrfdfu sim", *arguments]
+    try:
+        runpy.run_module("pytest_nrfdfu.sim", run_name="__main__", alter_sys=True)
+    finally:
+        sys.argv = saved
+    return 0
+
+
+_COMMANDS = {
+    "sim": _Command("serve a simulated nRF5340 DK", _sim),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    listing = "\n".join(f"  {name:<10}{command.help}" for name, command in _COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="nrfdfu",
+        description="Firmware updates of nRF5340 boards through MCUboot serial recovery.",
+        epilog=f"commands:\n{listing}\n\nnrfdfu COMMAND --help says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=tuple(_COMMANDS), metavar="COMMAND", help="what to do")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its options")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (without the program's name); returns the exit status."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        # Only what stands before the command is the parser's; a command's options are its own.
+        parsed = _parser().parse_args(given[:1])
+        return _COMMANDS[parsed.command].run(given[1:])
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            return stop.code or 0
+        print(stop.code, file=sys.stderr)  # noqa: T201 - a program's message
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The admin port of a simulated board: JSON lines over TCP, for tests that look inside or break something.
+
+A request is ``{"id": 1, "method": "counters", "params": {...}}``, its answer ``{"id": 1, "result": ...}`` or
+``{"id": 1, "error": "what is wrong"}``. Any number of clients may be connected; requests of one are answered in order.
+The methods, with their parameters and results, are those of `Admin` that are listed in `METHODS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pytest_nrfdfu.sim.board import SimBoard
+from pytest_nrfdfu.sim.dap import Dap
+
+__all__ = ["METHODS", "Admin", "AdminServer"]
+
+_HOST = "127.0.0.1"
+_MAX_LINE = 1 << 20
+_MAX_READ = 1 << 16
+"""Bytes of flash in one answer."""
+
+Json = dict[str, Any]
+
+
+class Admin:
+    """What can be asked of a board, and done to it. ValueError and TypeError say what is wrong with a request."""
+
+    def __init__(self, board: SimBoard, dap: Dap, counters: Callable[[], Json], stop: Callable[[], None]) -> None:
+        self._board = board
+        self._dap = dap
+        self._counters = counters
+        self._stop = stop
+
+    def counters(self) -> Json:
+        """Everything that is counted, and the board's state."""
+        return {**self._board.counters(), **self._board.state(), **self._counters()}
+
+    def reset_counters(self) -> None:
+        """Set the board's counters to 0 and forget the exchanges. Those of ports and probe go on."""
+        self._board.reset_counters()
+
+    def exchanges(self, last: int | None = None) -> list[Json]:
+        """What passed on the UART: packets, console text, damaged frames. `data` is hex, `time` in seconds."""
+        if last is not None:
+            _require(isinstance(last, int) and last >= 0, "last is a number of records")
+        return [record._asdict() | {"data": record.data.hex()} for record in self._board.tap.records(last)]
+
+    def inject(
+        self,
+        rates: Json | None = None,
+        trip: Json | None = None,
+        noise: str | None = None,
+        hang: bool = False,  # noqa: FBT001, FBT002 - a JSON parameter
+    ) -> Json:
+        """Switch faults; returns the rates that hold now.
+
+        `rates`: see `Faults.set_rate`. `trip`: see `faults.Trip`; ``{}`` disarms it. `noise`: bytes in hex that the
+        board sends at once. `hang`: the firmware is stuck until the next reset.
+        """
+        faults = self._board.faults
+        noise_bytes = bytes.fromhex(noise or "")
+        for name, rate in (rates or {}).items():
+            _require(isinstance(rate, int | float), f"{name} is a number from 0 to 1")
+            faults.set_rate(name, rate)
+        if trip is not None:
+            faults.set_trip(trip or None)
+        if noise_bytes:
+            self._board.machine.interject(noise_bytes)
+        if hang:
+            self._board.machine.hang()
+        return dict(faults.rates)
+
+    def set_power(self, on: bool) -> None:  # noqa: FBT001 - a JSON parameter
+        """Switch the board's supply."""
+        _require(isinstance(on, bool), "on is true or false")
+        self._board.chip.set_power(on)
+
+    def set_recovery_pin(self, low: bool) -> None:  # noqa: FBT001 - a JSON parameter
+        """Press (low) or release button 1."""
+        _require(isinstance(low, bool), "low is true or false")
+        self._board.drive_recovery_pin("button", low=low)
+
+    async def press_reset(self, seconds: float = 0.02) -> None:
+        """Press the reset button, and release it."""
+        _require(isinstance(seconds, int | float) and seconds >= 0, "seconds is a duration")
+        self._board.chip.drive_nreset("button", low=True)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._board.chip.drive_nreset("button", low=False)
+
+    def set_probe(self, plugged: bool | None = None, busy: bool | None = None) -> None:  # noqa: FBT001
+        """Unplug the probe, or let somebody else have it; what is not given stays."""
+        for value in (plugged, busy):
+            _require(value is None or isinstance(value, bool), "plugged and busy are true or false")
+        if plugged is not None:
+            self._dap.plugged = plugged
+        if busy is not None:
+            self._dap.busy = busy
+
+    def flash_hash(self, slot: int = 0, size: int | None = None) -> Json:
+        """SHA-256 of the first `size` bytes of a slot (all without), and how its image calls itself."""
+        return self._board.slot_contents(slot, size)._asdict()
+
+    def read_flash(self, address: int, size: int) -> str:
+        """Up to 64 KiB of the application core's flash, in hex."""
+        _require(isinstance(address, int) and isinstance(size, int), "address and size are numbers")
+        _require(size <= _MAX_READ, f"at most {_MAX_READ} bytes can be read at once")
+        return self._board.read_flash(address, size).hex()
+
+    def shutdown(self) -> None:
+        """End the simulator."""
+        self._stop()
+
+
+METHODS = (
+    "counters",
+    "exchanges",
+    "flash_hash",
+    "inject",
+    "press_reset",
+    "read_flash",
+    "reset_counters",
+    "set_power",
+    "set_probe",
+    "set_recovery_pin",
+    "shutdown",
+)
+
+
+def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like an assertion
+    if not condition:
+        raise ValueError(message)
+
+
+class AdminServer:
+    """Serves an `Admin`."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, port: int = 0) -> int:
+        """Listen on the loopback interface (0: any free port); returns the port."""
+        self._server = await asyncio.start_server(self._serve, _HOST, port, limit=_MAX_LINE)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening, and drop the clients."""
+        if self._server is None:
+            return
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of its own: a cancelled handler of start_server is reported as an error.
+        task = asyncio.ensure_future(self._answer_all(reader, writer))
+        self._tasks.add(task)
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._tasks.discard(task)
+
+    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):
+            pass  # the client is gone, or its line has no end
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> Json:
+        identity: object = None
+        try:
+            request = json.loads(line)
+            _require(isinstance(request, dict), "a request is a JSON object")
+            identity = request.get("id")
+            return {"id": identity, "result": await self._call(request)}
+        except (TypeError, ValueError) as error:
+            return {"id": identity, "error": str(error)}
+
+    async def _call(self, request: Json) -> object:
+        name, params = request.get("method"), request.get("params", {})
+        _require(name in METHODS, f"there is no method {name!r}; there are {', '.join(METHODS)}")
+        _require(isinstance(params, dict), "params is a JSON object")
+        method = getattr(self._admin, str(name))
+        inspect.signature(method).bind(**params)
+        result = method(**params)
+        return await result if isinstance(result, Awaitable) else result

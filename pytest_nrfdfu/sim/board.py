@@ -1,0 +1,233 @@
+"""A whole simulated board, composed: chip, UART, faults, tap, bootloader and application. No clock, no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
+
+from pytest_nrfdfu.image.bootloader import PROFILES, BootloaderProfile
+from pytest_nrfdfu.sim.application import application_starter, identify
+from pytest_nrfdfu.sim.bootloader import NRF5340_SLOTS, Bootloader
+from pytest_nrfdfu.sim.chip import Buffer, Chip, ResetCause
+from pytest_nrfdfu.sim.faults import Faults
+from pytest_nrfdfu.sim.firmware import FlashTiming
+from pytest_nrfdfu.sim.machine import Machine
+from pytest_nrfdfu.sim.slots import SlotArea
+from pytest_nrfdfu.sim.tap import Tap
+from pytest_nrfdfu.sim.uart import Uart, UartConfig, UartCounters
+
+__all__ = ["BoardOptions", "SimBoard", "SlotContents"]
+
+_WORD = 4
+_PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardOptions:
+    """What a simulated board is like."""
+
+    name: str = "nrf5340dk"
+    profile: BootloaderProfile = PROFILES["ncs-2.6"]
+    uart: UartConfig = field(default_factory=UartConfig)
+    timing: FlashTiming = field(default_factory=FlashTiming)
+    flash: Buffer | None = None
+    """1 MiB; None: erased."""
+    image: bytes | None = None
+    """Put in slot 0 before the first boot."""
+    public_key: bytes | None = None
+    """PEM; without one the bootloader checks hashes only."""
+    stay_in_recovery: bool = False
+    locked: bool = False
+    loses_dp_on_pin_reset: bool = False
+    seed: int = 0
+    drop_rate: float = 0.0
+    flip_rate: float = 0.0
+
+
+class SlotContents(NamedTuple):
+    """What is in a slot, as its bytes say; nothing is validated."""
+
+    sha256: str
+    """Of the bytes that were asked for, in hex."""
+    version: str | None
+    image_hash: str | None
+    """The image's hash TLV, in hex."""
+
+
+@dataclass(slots=True)
+class _Past:
+    """Counts of bootloaders that no longer run: every boot makes a new one."""
+
+    uploads: int = 0
+    erases: int = 0
+    dropped_lines: int = 0
+
+    def add(self, program: Bootloader) -> None:
+        self.uploads += program.uploads
+        self.erases += program.erases
+        self.dropped_lines += program.dropped_lines
+
+
+class SimBoard:
+    """One board. `clock` tells the chip and the machine the time (seconds) where something outside acts on them."""
+
+    def __init__(self, options: BoardOptions, *, clock: Callable[[], float] | None = None, now: float = 0.0) -> None:
+        self.options = options
+        self.slots = NRF5340_SLOTS
+        self.faults = Faults(options.seed)
+        self.faults.set_rate("drop_rate", options.drop_rate)
+        self.faults.set_rate("flip_rate", options.flip_rate)
+        self.chip = Chip(
+            flash=options.flash,
+            locked=options.locked,
+            loses_dp_on_pin_reset=options.loses_dp_on_pin_reset,
+            clock=clock,
+        )
+        self.tap = Tap()
+        self._start_application = application_starter(self.chip)
+        self._bootloader: Bootloader | None = None
+        self._past = _Past()
+        self._pin_low: set[str] = set()
+        if options.image is not None:
+            self._load(options.image)
+        self._make_bootloader()  # a key that cannot be read is an error now, not at the first boot
+        self._bootloader = None
+        self.machine = Machine(
+            self.chip,
+            self._make_bootloader,
+            uart=Uart(options.uart, self.faults),
+            timing=options.timing,
+            tap=self.tap,
+            now=now,
+        )
+        self.machine.clock = clock
+
+    def _make_bootloader(self) -> Bootloader:
+        if self._bootloader is not None:
+            self._past.add(self._bootloader)
+        self._bootloader = Bootloader(
+            self.options.profile,
+            self.chip,
+            self.slots,
+            start_application=self._start_application,
+            public_key=self.options.public_key,
+            stay_in_recovery=self.options.stay_in_recovery,
+        )
+        return self._bootloader
+
+    def _load(self, image: bytes) -> None:
+        area = self.slots[0]
+        if len(image) > area.size:
+            raise ValueError(f"the image has {len(image)} bytes, slot 0 holds {area.size}")
+        for offset in range(0, area.size, _PAGE):
+            self.chip.erase(area.address + offset)
+        self.chip.program(area.address, image + b"\xff" * (-len(image) % _WORD))
+
+    # What hands and adapters do to the board.
+
+    def drive_recovery_pin(self, source: str, *, low: bool) -> None:
+        """Let `source` pull P0.23 low, or let go of it. Low is asserted: the pin has a pull-up."""
+        self.machine.synchronize()
+        (self._pin_low.add if low else self._pin_low.discard)(source)
+        self.chip.recovery_pin_low = bool(self._pin_low)
+
+    # What tests ask.
+
+    @property
+    def in_recovery(self) -> bool:
+        """Whether serial recovery runs now."""
+        program = self.machine.program
+        return isinstance(program, Bootloader) and program.in_recovery
+
+    @property
+    def program(self) -> str:
+        """What runs now: ``bootloader``, ``application`` or ``none``."""
+        program = self.machine.program
+        if program is None or not self.chip.powered:
+            return "none"
+        return "bootloader" if isinstance(program, Bootloader) else "application"
+
+    def slot(self, number: int) -> SlotArea:
+        """The area of one of image 0's slots; ValueError with the known numbers for another."""
+        for area in self.slots:
+            if area.slot == number:
+                return area
+        raise ValueError(f"there is no slot {number}; there are {', '.join(str(area.slot) for area in self.slots)}")
+
+    def slot_contents(self, number: int, size: int | None = None) -> SlotContents:
+        """The digest of the first `size` bytes of a slot (all without), and how its image calls itself."""
+        area = self.slot(number)
+        size = area.size if size is None else size
+        if not 0 <= size <= area.size:
+            raise ValueError(f"slot {number} has {area.size} bytes, not {size}")
+        found = identify(self.chip, area)
+        return SlotContents(
+            hashlib.sha256(self.chip.read(area.address, size)).hexdigest(),
+            None if found is None else str(found.version),
+            None if found is None else found.hash.hex(),
+        )
+
+    def read_flash(self, address: int, size: int) -> bytes:
+        """Flash of the application core."""
+        whole = len(self.chip.flash)
+        if address < 0 or size < 0 or address + size > whole:
+            raise ValueError(f"{size} bytes at 0x{address:x} are not in flash, which has {whole} bytes")
+        return self.chip.read(address, size)
+
+    def state(self) -> dict[str, Any]:
+        """What the board is doing, for JSON."""
+        return {
+            "program": self.program,
+            "in_recovery": self.in_recovery,
+            "recovery_pin_low": self.chip.recovery_pin_low,
+            "nreset_low": self.chip.nreset_low,
+            "powered": self.chip.powered,
+            "cpu_runs": self.chip.cpu_runs,
+            "hung": self.machine.hung,
+        }
+
+    def counters(self) -> dict[str, Any]:
+        """What has happened, for JSON. `uploads` are uploads begun, `upload_requests` all their chunks."""
+        now = _Past(**asdict(self._past))
+        if self._bootloader is not None:
+            now.add(self._bootloader)
+        tap, chip, faults = self.tap.counters, self.chip.counters, self.faults
+        return {
+            **asdict(now),
+            "requests": tap.requests,
+            "upload_requests": tap.uploads,
+            "responses": tap.responses,
+            "damaged_frames": tap.damaged,
+            "resets": {_cause_name(cause): count for cause, count in chip.resets.items()},
+            "uart": asdict(self.machine.uart.counters),
+            "faults": {
+                f"{direction}_{kind}": getattr(getattr(faults, direction), kind)
+                for direction in ("to_board", "from_board")
+                for kind in ("dropped", "flipped")
+            },
+            "debugger_writes": chip.debugger_writes,
+            "debugger_erases": chip.debugger_erases,
+            "erase_all": chip.erase_all,
+        }
+
+    def reset_counters(self) -> None:
+        """Set every counter to 0, and forget the recorded exchanges."""
+        self.tap.clear()
+        self.machine.uart.counters = UartCounters()
+        for direction in (self.faults.to_board, self.faults.from_board):
+            direction.dropped = direction.flipped = 0
+        self._past = _Past()
+        if self._bootloader is not None:
+            negative = _Past()
+            negative.add(self._bootloader)
+            for item in fields(_Past):
+                setattr(self._past, item.name, -getattr(negative, item.name))
+        chip = self.chip.counters
+        chip.resets.clear()
+        chip.debugger_writes = chip.debugger_erases = chip.erase_all = 0
+
+
+def _cause_name(cause: ResetCause) -> str:
+    return cause.name or str(int(cause))

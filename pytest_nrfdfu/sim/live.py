@@ -1,0 +1,81 @@
+"""A simulated board in real time: an asyncio loop's clock drives the machine, a port carries its bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from pytest_nrfdfu.sim.board import SimBoard
+
+__all__ = ["LiveBoard", "UartPort"]
+
+_MAX_BACKLOG = 4096
+"""Bytes that may wait for the wire before the host has to wait: what a serial driver holds (Linux, N_TTY_BUF_SIZE)."""
+
+
+class UartPort(Protocol):
+    """The host's end of the UART, as the board sees it."""
+
+    def write(self, data: bytes) -> None:
+        """Give `data` to the host; drop it when nobody takes it."""
+
+    def pause(self) -> None:
+        """Take nothing from the host."""
+
+    def resume(self) -> None:
+        """Take bytes again."""
+
+
+class LiveBoard:
+    """Keeps `board` up with the loop's time. Everything happens in the loop's thread."""
+
+    def __init__(self, board: SimBoard, port: UartPort) -> None:
+        self.board = board
+        self._port = port
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken = False
+        self._paused = False
+        board.machine.on_wake = self._wake
+
+    def received(self, data: bytes) -> None:
+        """The host has written `data`."""
+        self.board.machine.receive(data, self._loop.time())
+        self.turn()
+
+    def turn(self) -> None:
+        """Let the board catch up, and arrange for the next time."""
+        self._woken = False
+        machine = self.board.machine
+        now = self._loop.time()
+        sent = machine.advance(now)
+        if sent:
+            self._port.write(sent)
+        self._pace(now)
+        if self._timer is not None:
+            self._timer.cancel()
+        event = machine.next_event()
+        if self._paused:
+            # Nothing else may happen until the host is let in again.
+            drained = now + self.board.options.uart.seconds(_MAX_BACKLOG // 2)
+            event = drained if event is None else min(event, drained)
+        self._timer = None if event is None else self._loop.call_at(event, self.turn)
+
+    def stop(self) -> None:
+        """Let time stand still."""
+        self.board.machine.on_wake = lambda: None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _pace(self, now: float) -> None:
+        full = self.board.machine.uart.backlog(now) > _MAX_BACKLOG
+        if full != self._paused:
+            self._paused = full
+            (self._port.pause if full else self._port.resume)()
+
+    def _wake(self) -> None:
+        # Not at once: the machine may be in the middle of something.
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self.turn)

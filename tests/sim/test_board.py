@@ -1,0 +1,190 @@
+"""A whole board: in virtual time, and kept up with an event loop's clock."""
+
+import asyncio
+
+import pytest
+from simulator import DEADLINE, SLOT0, image_hash, make_image
+
+from pytest_nrfdfu.sim.board import BoardOptions, SimBoard
+from pytest_nrfdfu.sim.firmware import FlashTiming
+from pytest_nrfdfu.sim.live import LiveBoard
+from pytest_nrfdfu.sim.server import event_loop
+from pytest_nrfdfu.sim.uart import UartConfig
+from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.codec import decode, encode
+from pytest_nrfdfu.smp.messages import ImageStateRead, ResetRequest, UploadRequest
+
+
+class VirtualHost:
+    """Asks one thing after the other, in virtual time."""
+
+    def __init__(self, board):
+        self.machine = board.machine
+        self.now = 0.0
+        self.decoder = console.Decoder()
+        self.text = b""
+
+    def wait(self, seconds):
+        """Let time pass; the packets that come meanwhile."""
+        until, packets = self.now + seconds, []
+        while not packets and (event := self.machine.next_event()) is not None and event <= until:
+            self.now = event
+            for item in self.decoder.feed(self.machine.advance(event)):
+                if isinstance(item, console.Packet):
+                    packets.append(item.data)
+                else:
+                    self.text += item.data
+        if not packets:
+            self.now = until
+            self.machine.advance(until)
+        return packets
+
+    def ask(self, request, patience=5.0):
+        self.machine.receive(console.encode(encode(request, 1)), self.now)
+        packets = self.wait(patience)
+        return request.read(decode(packets[0]).payload) if packets else None
+
+    def upload(self, image, chunk=512):
+        offset = 0
+        while offset < len(image):
+            piece = image[offset : offset + chunk]
+            answer = self.ask(UploadRequest(off=offset, data=piece, length=None if offset else len(image)))
+            offset = offset if answer is None else answer.off
+        return offset
+
+
+def test_a_board_is_updated_through_recovery_and_boots_the_image():
+    image = make_image("3.2.1", 20_000)
+    board = SimBoard(BoardOptions())
+    host = VirtualHost(board)
+    board.drive_recovery_pin("test", low=True)
+    board.chip.drive_nreset("test", low=True)
+    board.chip.drive_nreset("test", low=False)
+    assert host.ask(ImageStateRead()).images == ()
+    assert board.in_recovery
+    begin = host.now
+    host.upload(image)
+    seconds = host.now - begin
+    # Wire time and five or six erases; the datasheet's figures leave no other room.
+    assert 20_000 * 4 / 3 * 10 / 115200 + 5 * 0.0875 < seconds < 4.0
+    assert host.ask(ImageStateRead()).images[0].hash == image_hash(image)
+    board.drive_recovery_pin("test", low=False)
+    host.ask(ResetRequest())
+    host.wait(1.0)
+    assert board.program == "application"
+    assert f"application 3.2.1 hash {image_hash(image).hex()}".encode() in host.text
+
+
+def test_an_upload_that_loses_bytes_ends_the_same_with_patience():
+    image = make_image("1.0.0", 5000)
+    board = SimBoard(BoardOptions(stay_in_recovery=True, seed=5, drop_rate=0.0005, timing=FlashTiming(0, 0)))
+    host = VirtualHost(board)
+
+    def ask(request):
+        answer = VirtualHost.ask(host, request, patience=1.0)
+        if answer is None:
+            host.machine.receive(b"\n", host.now)
+        return answer
+
+    host.ask = ask
+    assert host.upload(image) == len(image)
+    assert board.counters()["faults"]["to_board_dropped"] > 0
+    assert board.read_flash(SLOT0, len(image)) == image
+
+
+def test_two_runs_of_the_same_seed_are_the_same_run():
+    def run(seed):
+        board = SimBoard(BoardOptions(stay_in_recovery=True, seed=seed, flip_rate=0.001))
+        host = VirtualHost(board)
+        answers = [host.ask(ImageStateRead(), patience=0.5) is None for _ in range(40)]
+        return answers, host.now, board.counters()
+
+    assert run(1) == run(1) != run(2)
+
+
+def test_without_an_image_there_is_silence():
+    board = SimBoard(BoardOptions())
+    host = VirtualHost(board)
+    assert host.ask(ImageStateRead(), patience=3.0) is None
+    assert board.program == "bootloader"
+    assert not board.in_recovery
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="slot 0 holds 458752"):
+        SimBoard(BoardOptions(image=bytes(0x70001)))
+    with pytest.raises(ValueError, match=r"."):
+        SimBoard(BoardOptions(public_key=b"no key"))
+    board = SimBoard(BoardOptions())
+    for address, size in ((-4, 4), (0x100000, 4), (0, -1)):
+        with pytest.raises(ValueError, match="not in flash"):
+            board.read_flash(address, size)
+
+
+def test_the_recovery_pin_is_low_while_anybody_pulls_it():
+    board = SimBoard(BoardOptions())
+    board.drive_recovery_pin("line", low=True)
+    board.drive_recovery_pin("button", low=True)
+    board.drive_recovery_pin("line", low=False)
+    assert board.chip.recovery_pin_low
+    board.drive_recovery_pin("button", low=False)
+    assert not board.chip.recovery_pin_low
+
+
+class Port:
+    """A port that notes what happens to it."""
+
+    def __init__(self):
+        self.written = b""
+        self.paused = asyncio.Event()
+        self.resumed = asyncio.Event()
+
+    def write(self, data):
+        self.written += data
+
+    def pause(self):
+        self.paused.set()
+
+    def resume(self):
+        self.resumed.set()
+
+
+def live(test, **options):
+    """Run `test` with a live board and its port, in a loop like the simulator's."""
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        port = Port()
+        board = LiveBoard(SimBoard(BoardOptions(**options), clock=loop.time, now=loop.time()), port)
+        board.turn()
+        try:
+            await asyncio.wait_for(test(board, port), DEADLINE)
+        finally:
+            board.stop()
+
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        runner.run(run())
+
+
+def test_a_host_that_writes_faster_than_the_wire_has_to_wait():
+    async def test(board, port):
+        board.received(b"x" * 10_000)
+        assert port.paused.is_set()
+        assert not port.resumed.is_set()
+        await port.resumed.wait()
+        assert board.board.machine.uart.backlog(asyncio.get_running_loop().time()) <= 4096
+
+    live(test, stay_in_recovery=True, uart=UartConfig(baudrate=1_000_000))
+
+
+def test_what_happens_from_outside_wakes_the_board():
+    async def test(board, port):
+        while b"application" not in port.written:
+            await asyncio.sleep(0)
+        port.written = b""
+        board.board.chip.drive_nreset("test", low=True)
+        board.board.chip.drive_nreset("test", low=False)
+        while b"application" not in port.written:
+            await asyncio.sleep(0)
+
+    live(test, image=make_image())

@@ -1,0 +1,70 @@
+"""The client's protocol joined to the simulated board in virtual time: no process, no port, no clock."""
+
+from collections.abc import Callable
+
+from pytest_nrfdfu.sim.board import SimBoard
+from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.exchange import Exchange, Sequence, Transmission
+from pytest_nrfdfu.smp.messages import ImageStateRead, ImageStates
+from pytest_nrfdfu.smp.timing import Link, RoundTrip
+from pytest_nrfdfu.smp.upload import Limits, Upload
+
+_GIVE_UP = 3600.0
+"""Virtual seconds after which something hangs."""
+
+
+class VirtualHost:
+    """A host on the other end of a simulated board's wire. `now` is in virtual seconds."""
+
+    def __init__(self, board: SimBoard, *, baudrate: int | None = 115200, start: float = 1.0) -> None:
+        self.board = board
+        self.now = start
+        self.link = Link(baudrate=baudrate)
+        self.round_trip = RoundTrip()
+        self.sequences = Sequence()
+        self._decoder = console.Decoder()
+        board.machine.advance(start)
+
+    def upload(
+        self, data: bytes, *, limits: Limits | None = None, each: Callable[[Upload], None] | None = None
+    ) -> Upload:
+        """Upload `data`; `each` is called after every answer."""
+        upload = Upload(data, sequences=self.sequences, link=self.link, round_trip=self.round_trip, limits=limits)
+        self._drive(upload, lambda: upload.done, each)
+        return upload
+
+    def images(self) -> ImageStates:
+        """The image list."""
+        exchange = Exchange(
+            ImageStateRead(),
+            sequence=self.sequences.take(),
+            link=self.link,
+            round_trip=self.round_trip,
+            tries=20,
+        )
+        self._drive(exchange, lambda: exchange.response is not None, None)
+        return exchange.result()
+
+    def _drive(self, engine, done: Callable[[], bool], each: Callable[[Upload], None] | None) -> None:
+        while not done():
+            while (transmission := engine.due(self.now)) is not None:
+                self._send(transmission)
+            for packet in self._wait(engine.deadline):
+                if engine.receive(packet, self.now) and each is not None:
+                    each(engine)
+
+    def _send(self, transmission: Transmission) -> None:
+        newline = b"\n" if transmission.flush else b""
+        self.board.machine.receive(newline + console.encode(transmission.packet), self.now)
+
+    def _wait(self, deadline: float) -> list[bytes]:
+        """Let time pass until something arrived, or the deadline has."""
+        machine = self.board.machine
+        while True:
+            event = machine.next_event()
+            self.now = max(self.now, deadline if event is None else min(event, deadline))
+            assert self.now < _GIVE_UP, "virtual time runs away"
+            events = self._decoder.feed(machine.advance(self.now))
+            packets = [event.data for event in events if isinstance(event, console.Packet)]
+            if packets or self.now >= deadline:
+                return packets
