@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from pytest_nrfdfu.errors import NrfDfuError
-from pytest_nrfdfu.fixtures import BOARD_PARAM, BUILD_PARAM, POOL, REFLASH, SELECTION
+from pytest_nrfdfu import fixtures, report
+from pytest_nrfdfu.errors import ConfigError, NrfDfuError
+from pytest_nrfdfu.fixtures import BOARD_PARAM, BUILD_PARAM, NEEDS_BOARD, NEEDS_BUILD, POOL, REFLASH, SELECTION
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.bench.pool import Choice
     from pytest_nrfdfu.bench.selection import Selection
     from pytest_nrfdfu.image.build import Build
-
-pytest_plugins = ("pytest_nrfdfu.fixtures", "pytest_nrfdfu.report")
 
 _OPTIONS: Mapping[str, tuple[Literal["linelist", "string", "bool"], str]] = {
     "board": (
@@ -58,23 +57,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             group.addoption(option, metavar="PATH", dest=dest, default=None, help=text)
 
 
-def _option(config: pytest.Config, name: str) -> Any:
-    """Command line over environment over ini; None where none of them says anything."""
+class _Asked(NamedTuple):
+    """The value of an option, None where nothing was asked for, and the folder that a relative path is relative to."""
+
+    value: Any
+    folder: Path
+
+
+def _option(config: pytest.Config, name: str) -> _Asked:
+    """Command line over environment over ini."""
     kind = _OPTIONS[name][0]
+    here = Path(config.invocation_params.dir)
     value = config.getoption(f"nrfdfu_{name}")
     if value is not None:
-        return value
+        return _Asked(value, here)
     text = os.environ.get(f"NRFDFU_{name.upper()}")
     if text is not None:
         if kind == "linelist":
-            return [line.strip() for line in text.splitlines() if line.strip()]
-        return text.strip().lower() in {"1", "true", "yes", "on"} if kind == "bool" else text
-    return config.getini(f"nrfdfu_{name}")
+            return _Asked([line.strip() for line in text.splitlines() if line.strip()], here)
+        return _Asked(text.strip().lower() in {"1", "true", "yes", "on"} if kind == "bool" else text, here)
+    return _Asked(config.getini(f"nrfdfu_{name}"), config.inipath.parent if config.inipath else config.rootpath)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers and resolve the options; UsageError where something is wrong."""
+    """Register fixtures, reports and markers, and resolve the options; UsageError where something is wrong."""
+    # Not by pytest_plugins: pytest would warn that these modules were imported before it could rewrite their asserts.
+    for module in (fixtures, report):
+        config.pluginmanager.register(module, module.__name__)
     config.addinivalue_line(
         "markers",
         'board(*names, requires=()): the boards that a test is for (globs): @pytest.mark.board("nrf5340dk")',
@@ -82,7 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", 'build(*names): the builds that a test runs with (globs): @pytest.mark.build("app")'
     )
-    reflash = _option(config, "reflash") or "auto"
+    reflash = _option(config, "reflash").value or "auto"
     if reflash not in _REFLASH:
         raise pytest.UsageError(f"nrfdfu_reflash = {reflash!r}; known: {', '.join(_REFLASH)}")
     config.stash[REFLASH] = reflash
@@ -91,7 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except NrfDfuError as error:
         raise pytest.UsageError(str(error)) from error
     selection = config.stash[SELECTION]
-    if _option(config, "require_board") and not (selection and selection.boards):
+    if _option(config, "require_board").value and not (selection and selection.boards):
         raise pytest.UsageError(
             "--nrfdfu-require-board: this run needs --board NAME (or NRFDFU_BOARD, or nrfdfu_board in the ini file)"
         )
@@ -104,18 +114,18 @@ def _select(config: pytest.Config) -> Selection | None:
         from pytest_nrfdfu.bench.selection import from_data
 
         return from_data(worker["nrfdfu"]) if worker["nrfdfu"] else None
-    boards, builds = _option(config, "board") or [], _option(config, "build") or []
-    if not boards and not builds:
+    boards, builds = _option(config, "board"), _option(config, "build")
+    if not boards.value and not builds.value:
         return None
     from pytest_nrfdfu.bench.selection import resolve
 
     where = _option(config, "config")
     return resolve(
-        boards,
-        builds,
-        config=config.invocation_params.dir / where if where else None,
+        boards.value or (),
+        builds.value or (),
+        config=where.folder / Path(where.value).expanduser() if where.value else None,
         root=config.rootpath,
-        cwd=Path(config.invocation_params.dir),
+        cwd=builds.folder,
     )
 
 
@@ -142,35 +152,43 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if selection is None:
         return
     if BOARD_PARAM in metafunc.fixturenames:
-        choices = _boards_for(metafunc.definition, selection)
+        choices = _checked(_boards_for, metafunc.definition, selection)
         if choices:
             labels = [f"board:{choice.label}" for choice in choices]
             metafunc.parametrize(BOARD_PARAM, choices, indirect=True, ids=labels, scope="session")
     if BUILD_PARAM in metafunc.fixturenames:
-        builds = _builds_for(metafunc.definition, selection)
+        builds = _checked(_builds_for, metafunc.definition, selection)
         if builds:
             names = [f"build:{build.name}" for build in builds]
             metafunc.parametrize(BUILD_PARAM, builds, indirect=True, ids=names, scope="session")
 
 
-def _markers(node: pytest.Item, name: str, allowed: set[str]) -> Iterator[pytest.Mark]:
+def _markers(node: pytest.Item, name: str, *, requires: bool = False) -> Iterator[pytest.Mark]:
+    """The marks of a test; ConfigError where one is not written as it must be."""
+    signature = f'@pytest.mark.{name}("NAME", ...{", requires=[...]" if requires else ""})'
     for mark in node.iter_markers(name):
+        required = mark.kwargs.get("requires", ())
         if not mark.args and not mark.kwargs:
-            raise pytest.Collector.CollectError(f'@pytest.mark.{name} needs names: @pytest.mark.{name}("...")')
-        if not all(isinstance(arg, str) for arg in mark.args) or set(mark.kwargs) - allowed:
-            known = f", and {', '.join(allowed)}=[...]" if allowed else ""
-            raise pytest.Collector.CollectError(f"@pytest.mark.{name} takes names as texts{known}, not {mark!r}")
+            raise ConfigError(f"@pytest.mark.{name} needs names: {signature}")
+        if (
+            not all(isinstance(arg, str) for arg in mark.args)
+            or set(mark.kwargs) - ({"requires"} if requires else set())
+            or isinstance(required, str)
+            or not all(isinstance(item, str) for item in required)
+        ):
+            given = [*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())]
+            raise ConfigError(f"@pytest.mark.{name}({', '.join(given)}) must be written {signature}, all of them texts")
         yield mark
 
 
 def _boards_for(node: pytest.Item, selection: Selection) -> list[Choice]:
     choices = list(selection.boards)
-    for mark in _markers(node, "board", {"requires"}):
-        requires = mark.kwargs.get("requires", ())
+    for mark in _markers(node, "board", requires=True):
+        required = set(mark.kwargs.get("requires", ()))
         choices = [
             choice
             for choice in choices
-            if (not mark.args or choice.matches(mark.args)) and set(requires) <= set(choice.config.provides)
+            if (not mark.args or choice.matches(mark.args)) and required <= set(choice.config.provides)
         ]
     return choices
 
@@ -179,7 +197,7 @@ def _builds_for(node: pytest.Item, selection: Selection) -> list[Build]:
     from fnmatch import fnmatchcase
 
     builds = list(selection.builds)
-    for mark in _markers(node, "build", set()):
+    for mark in _markers(node, "build"):
         builds = [build for build in builds if any(fnmatchcase(build.name, pattern) for pattern in mark.args)]
     return builds
 
@@ -202,17 +220,28 @@ def _params(item: pytest.Item) -> Mapping[str, object]:
 
 
 def _reason_to_skip(item: pytest.Item, selection: Selection | None) -> str | None:
+    """Why a test cannot run with this selection: what it needs is not selected, or its markers name something else."""
     names: list[str] = getattr(item, "fixturenames", [])
     params = _params(item)
     if BOARD_PARAM in names and BOARD_PARAM not in params:
         if selection is None or not selection.boards:
-            return "needs a board: run pytest with --board NAME (nrf5340dk-sim is a simulated one)"
-        return f"is for other boards than {', '.join(choice.label for choice in selection.boards)}"
+            return NEEDS_BOARD
+        wanted = _wanted(item, "board")
+        return f"is for {wanted}, and selected is {', '.join(choice.label for choice in selection.boards)}"
     if BUILD_PARAM in names and BUILD_PARAM not in params:
         if selection is None or not selection.builds:
-            return "needs a build: run pytest with --build NAME=PATH of a signed image"
-        return f"is for other builds than {', '.join(build.name for build in selection.builds)}"
+            return NEEDS_BUILD
+        wanted = _wanted(item, "build")
+        return f"is for {wanted}, and selected is {', '.join(build.name for build in selection.builds)}"
     return None
+
+
+def _wanted(item: pytest.Item, name: str) -> str:
+    """What the markers of a test ask for, in words."""
+    marks = list(item.iter_markers(name))
+    parts = [" or ".join(mark.args) for mark in marks if mark.args]
+    parts += ["boards with " + " and ".join(mark.kwargs["requires"]) for mark in marks if mark.kwargs.get("requires")]
+    return f"{name} {', '.join(parts)}"
 
 
 def _place(item: pytest.Item, selection: Selection) -> tuple[int, int]:

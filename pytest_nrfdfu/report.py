@@ -235,7 +235,8 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
             terminalreporter.write_line(f"{result['unit']} {result['build']}: {note}")
     if any(result["simulated"] for result in results):
         terminalreporter.write_line("Figures of simulated boards are simulated: no firmware was executed.")
-    if config.stash.get(POOL, None) is not None:
-        last = {result["unit"]: result for result in results}
-        for unit, result in last.items():
-            terminalreporter.write_line(f"On {unit} now: {result['build']} {result['version']}")
+    pool = config.stash.get(POOL, None)
+    for unit in pool.held if pool is not None else ():
+        terminalreporter.write_line(
+            f"On {unit.name} now: {unit.holds or 'not known: nothing was proved since it changed'}"
+        )

@@ -16,7 +16,7 @@ from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpError, SmpTimeout
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageStates
 
-__all__ = ["boot", "wait_running"]
+__all__ = ["banner_line", "boot", "wait_running"]
 
 _POLL = 0.3
 _ASK = 0.8
@@ -61,6 +61,12 @@ def wait_running(unit: Unit, position: int, image: Image | None = None) -> str:
                 unit.application_has_smp[image.hash] = False
             return "console"
     raise NotBooted(_explain(unit, position))
+
+
+def banner_line(unit: Unit, position: int) -> str:
+    """The boot banner that the console showed from `position` on; empty if it showed none."""
+    lines = unit.console_uart.console.since(position).splitlines()
+    return next((line for line in lines if re.search(unit.config.console.banner, line)), "")
 
 
 def _ask(unit: Unit, deadline: float) -> ImageStates | None:

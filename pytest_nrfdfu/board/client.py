@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pytest_nrfdfu.board.uart import Uart
-from pytest_nrfdfu.errors import SmpMalformed, SmpRejected, SmpTimeout
+from pytest_nrfdfu.errors import SmpRejected, SmpTimeout
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import Request
 from pytest_nrfdfu.smp.exchange import Exchange, Sequence, Transmission
@@ -139,19 +139,15 @@ class SmpClient:
         self.uart.discard()
         while not upload.done:
             while (transmission := upload.due(time.monotonic())) is not None:
-                self._send(transmission)
+                self._send(transmission, upload.limits.line_length)
             received = self.uart.receive(upload.deadline - time.monotonic())
             if received is None:
                 continue
-            try:
-                news = upload.receive(received.packet, received.time)
-            except SmpMalformed:
-                continue  # a broken answer is as good as none: the retransmission asks again
-            if news and progress is not None:
+            if upload.receive(received.packet, received.time) and progress is not None:
                 progress(upload.acknowledged, upload.total)
         return upload
 
-    def _send(self, transmission: Transmission | None) -> None:
+    def _send(self, transmission: Transmission | None, line_length: int = console.LINE_LENGTH) -> None:
         if transmission is not None:
             newline = b"\n" if transmission.flush else b""
-            self.uart.send(newline + console.encode(transmission.packet))
+            self.uart.send(newline + console.encode(transmission.packet, line_length))

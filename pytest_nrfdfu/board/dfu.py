@@ -7,11 +7,11 @@ upload as well. It is looked at in recovery, and again after boot where the appl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from pytest_nrfdfu.board.boot import boot
+from pytest_nrfdfu.board.boot import banner_line, boot
 from pytest_nrfdfu.board.client import Progress, SmpClient
 from pytest_nrfdfu.board.recovery import Entered, enter
 from pytest_nrfdfu.board.report import DfuReport, Timeline
@@ -27,6 +27,15 @@ __all__ = ["Dfu", "Proof", "Recovery", "Say", "check_image"]
 
 Say = Callable[[str], None]
 PROVED = "image list"
+_SHOWN = 12
+"""Digits of a hash shown to people."""
+
+
+_WAYS: Mapping[str, str] = {
+    "gpio": "pin reset with the recovery pin held",
+    "pin-reset": "pin reset",
+    "smp": "application asked to reboot into the bootloader",
+}
 
 
 class Proof(NamedTuple):
@@ -106,6 +115,9 @@ class Recovery:
             return Proof(verified=False, proof=why, hash=None)
         if found is None or found.hash != image.hash:
             raise HashMismatch(_mismatch(self.unit.name, image, states))
+        self.unit.remember(
+            image.hash, f"version {image.version}, hash {image.hash.hex()[:_SHOWN]}, proved by image list"
+        )
         return Proof(verified=True, proof=PROVED, hash=found.hash)
 
 
@@ -184,10 +196,9 @@ class Dfu:
                 unit.client.reset()
             raise
         with timeline.phase("boot", time.monotonic):
+            position = unit.console_uart.console.position
             running = self.boot(image)
-        self._say(f"application {build.version} is running (seen by: {running})")
-        if proof.verified:
-            unit.proved = image.hash
+        self._say(f"application {build.version} is running, seen by {_seen(unit, position, running)}")
         report = self._report(build, recovery, upload, proof, running, timeline)
         self._done(report)
         return report
@@ -231,13 +242,18 @@ def _entered(recovery: Recovery) -> str:
     method, seconds, images = recovery.entered
     slot = images.find()
     holds = f"slot 0 holds version {slot.version}" if slot else "slot 0 holds no valid image"
-    return f"serial recovery entered by {method} in {seconds:.2f} s; {holds}"
+    return f"{_WAYS[method]}: serial recovery answers after {seconds:.2f} s; {holds}"
+
+
+def _seen(unit: Unit, position: int, running: str) -> str:
+    banner = banner_line(unit, position)
+    return f"{running}: {banner}" if banner else running
 
 
 def _proved(proof: Proof) -> str:
     if proof.hash is None:
         return f"NOT verified: {proof.proof}"
-    return f"verified: the board's image list shows hash {proof.hash.hex()[:16]}... in slot 0"
+    return f"verified: the board's image list shows hash {proof.hash.hex()[:_SHOWN]}... in slot 0"
 
 
 def _holds(states: ImageStates, image: Image) -> bool:

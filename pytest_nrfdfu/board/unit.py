@@ -47,6 +47,8 @@ class Unit:
         self.client = SmpClient(self.uart, Link(baudrate=uart.baudrate if paced else None))
         self.proved: bytes | None = None
         """Hash of the application image that was proved on it in this run; None as soon as that may not hold."""
+        self.holds = ""
+        """The same in words, for the summary."""
         self.session = 0
         """Counts the entries into recovery: an upload can only be taken up in the session that it began in."""
         self.unfinished: Unfinished | None = None
@@ -78,6 +80,12 @@ class Unit:
     def forget(self) -> None:
         """What was proved may not hold any more."""
         self.proved = None
+        self.holds = ""
+
+    def remember(self, digest: bytes, what: str) -> None:
+        """The image list has shown `digest` in slot 0; `what` it is, in words."""
+        self.proved = digest
+        self.holds = what
 
     def limits(self) -> Limits:
         """What the bootloader takes: as it says itself if it does, else by its profile."""
@@ -88,7 +96,10 @@ class Unit:
         line_length = min(self.profile.line_length - 1, Limits().line_length)
         # The decode buffer holds the packet beside length and CRC: 4 bytes less than its size (measured).
         return Limits(
-            max_packet=size - 4, line_length=line_length, erases_at_start=not self.profile.erase_progressively
+            max_packet=size - 4,
+            line_length=line_length,
+            erases_at_start=not self.profile.erase_progressively,
+            repeat_image=not self.profile.lists_valid_only,
         )
 
     def transcript(self, since: float = 0.0) -> list[tuple[float, str, bytes]]:

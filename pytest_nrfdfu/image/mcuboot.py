@@ -155,7 +155,7 @@ def load(path: Path, *, require_bootable: bool = True) -> Image:
             raise refuse(source, f"it is {what}", "Name the signed image itself, usually zephyr.signed.bin")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
-    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+    except OSError as error:
         raise refuse(source, f"it cannot be read ({error})", "Look at the path and its permissions") from error
     if len(data) > MAX_FILE_SIZE:
         raise refuse(

@@ -53,7 +53,7 @@ class Limits:
     line_length: int = console.LINE_LENGTH
     align: int = 4
     erases_at_start: bool = False
-    repeat_image: bool = True
+    repeat_image: bool = False
 
 
 class Chunk(NamedTuple):

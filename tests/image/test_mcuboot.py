@@ -11,7 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import cbor2
+import firmware
 import pytest
+from firmware import SLOT_ADDRESS, SLOT_SIZE, sign
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -33,8 +35,6 @@ from pytest_nrfdfu.image.mcuboot import (
 )
 from pytest_nrfdfu.image.sniff import Kind, sniff
 from pytest_nrfdfu.smp import console
-from tests import firmware
-from tests.firmware import SLOT_ADDRESS, SLOT_SIZE, sign
 
 TRANSCRIPTS = Path(__file__).parents[1] / "data" / "mcuboot-transcripts"
 IMAGES = TRANSCRIPTS / "images"
@@ -215,8 +215,9 @@ def test_other_versions_are_refused(text):
 
 
 def test_a_version_of_a_million_digits_is_refused_at_once():
-    with pytest.raises(ValueError, match="does not fit"):
-        Version.parse("9" * 1_000_000 + ".0.0")
+    for digits in ("9" * 1_000_000, "1" + "0" * 1_000_000):
+        with pytest.raises(ValueError, match="does not fit"):
+            Version.parse(f"{digits}.0.0")
 
 
 # --- Padding and trailer ---
@@ -376,6 +377,10 @@ WRONG_FILES = {
     "zeros": (bytes(600), "nothing but zeros"),
     "text": (b"Hello, world, this is text", "beginning 48 65 6c 6c 6f 2c 20 77 6f 72 6c 64 2c 20 74 68. Use zephyr"),
     "one byte": (b"\x02", "beginning 02."),
+    "even reset vector": (struct.pack("<II", 0x2000_3158, 0xFC0) + bytes(100), "nothing that a Zephyr build makes"),
+    "reset vector outside flash": (struct.pack("<II", 0x2000_3158, 0x0800_0FC1) + bytes(100), "nothing that a Zephyr"),
+    "odd stack": (struct.pack("<II", 0x2000_3159, 0xFC1) + bytes(100), "nothing that a Zephyr build makes"),
+    "stack outside RAM": (struct.pack("<II", 0x2008_0004, 0xFC1) + bytes(100), "nothing that a Zephyr build makes"),
     "colon": (b": not hex", "nothing that a Zephyr build makes"),
     "header cut": (build()[:24], "cut off: 24 bytes cannot hold the header's 32"),
     "header size": (build(hdr_size=31), "header says that it is 31 bytes long, and 32 is the least"),
@@ -612,6 +617,7 @@ def test_what_cannot_be_told_is_no_warning():
 def test_the_network_core_has_its_own_flash():
     network = build(body(0x0100_8A41), room=0x200)
     assert check_link_address(parse(network), 0x0100_8800, 0x3_7800) is None
+    assert "It was built for another slot" in check_link_address(parse(network), 0x0101_0000, 0x1_0000)
 
 
 def test_the_real_firmware_is_linked_at_0():

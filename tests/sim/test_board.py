@@ -77,7 +77,7 @@ def test_a_board_is_updated_through_recovery_and_boots_the_image():
 
 def test_an_upload_that_loses_bytes_ends_the_same_with_patience():
     image = make_image("1.0.0", 5000)
-    board = SimBoard(BoardOptions(stay_in_recovery=True, seed=5, drop_rate=0.0005, timing=FlashTiming(0, 0)))
+    board = SimBoard(BoardOptions(stay_in_recovery=True, seed=5, drop_rate=0.001, timing=FlashTiming(0, 0)))
     host = VirtualHost(board)
 
     def ask(request):
@@ -136,11 +136,15 @@ class Port:
 
     def __init__(self):
         self.written = b""
+        self.greeted = asyncio.Event()
         self.paused = asyncio.Event()
         self.resumed = asyncio.Event()
 
     def write(self, data):
         self.written += data
+        if b"application" in self.written:
+            self.written = b""
+            self.greeted.set()
 
     def pause(self):
         self.paused.set()
@@ -168,6 +172,7 @@ def live(test, **options):
 
 def test_a_host_that_writes_faster_than_the_wire_has_to_wait():
     async def test(board, port):
+        board.board.chip.set_power(False)  # so that the firmware wakes nobody
         board.received(b"x" * 10_000)
         assert port.paused.is_set()
         assert not port.resumed.is_set()
@@ -179,12 +184,10 @@ def test_a_host_that_writes_faster_than_the_wire_has_to_wait():
 
 def test_what_happens_from_outside_wakes_the_board():
     async def test(board, port):
-        while b"application" not in port.written:
-            await asyncio.sleep(0)
-        port.written = b""
+        await port.greeted.wait()
+        port.greeted.clear()
         board.board.chip.drive_nreset("test", low=True)
         board.board.chip.drive_nreset("test", low=False)
-        while b"application" not in port.written:
-            await asyncio.sleep(0)
+        await port.greeted.wait()
 
     live(test, image=make_image())

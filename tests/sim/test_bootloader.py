@@ -1,5 +1,6 @@
 """The simulated MCUboot: which way a boot takes, which images it starts, how it receives and how builds differ."""
 
+import contextlib
 import hashlib
 import struct
 from dataclasses import replace
@@ -11,6 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from hypothesis import given
 from hypothesis import strategies as st
+from imgtool.image import Image
+from imgtool.keys import ECDSA256P1, Ed25519
+from imgtool.version import decode_version
 
 from pytest_nrfdfu.image.bootloader import PROFILES, BootloaderProfile
 from pytest_nrfdfu.sim.bootloader import NRF5340_SLOTS, Bootloader
@@ -294,13 +298,8 @@ def test_flipped_byte_boots_nothing(offset):
     image = bytearray(GOOD)
     image[offset] ^= 1
     board = Board(hardware=Hardware(slot0=bytes(image))).run()
-    expected = SLOT0 if offset == len(GOOD) - 1 and not _hash_is_last(GOOD) else None
-    assert board.started == expected
+    assert board.ended == "endless loop"
     assert not board.bootloader.in_recovery
-
-
-def _hash_is_last(image):
-    return image.endswith(hashlib.sha256(image[: 0x200 + 2048]).digest())
 
 
 def test_second_image_counts_too():
@@ -371,21 +370,18 @@ def test_signature_must_be_of_the_key(make):
     assert Board(hardware=Hardware(slot0=bytes(broken)), public_key=pem(key)).run().started is None
 
 
-def test_image_signed_by_imgtool_starts(tmp_path):
-    from imgtool.image import Image
-    from imgtool.keys.ecdsa import ECDSA256P1
-
-    key = ECDSA256P1.generate()
-    key.export_public_pem(tmp_path / "key.pem") if hasattr(key, "export_public_pem") else None
-    public = key._get_public().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    from imgtool.version import decode_version
-
-    image = Image(version=decode_version("1.2.3"), header_size=0x200, pad_header=True, align=4, slot_size=0x70000)
+@pytest.mark.parametrize("sort", [ECDSA256P1, Ed25519])
+def test_image_signed_by_imgtool_starts(tmp_path, sort):
+    key = sort.generate()
+    key.export_private(str(tmp_path / "key.pem"))
+    private = serialization.load_pem_private_key((tmp_path / "key.pem").read_bytes(), None)
     (tmp_path / "app.bin").write_bytes(bytes(1000))
+    image = Image(version=decode_version("1.2.3"), header_size=0x200, pad_header=True, align=4, slot_size=0x70000)
     image.load(str(tmp_path / "app.bin"))
     image.create(key, "hash", None)
-    board = Board(hardware=Hardware(slot0=bytes(image.payload)), public_key=public).run()
-    assert board.started == SLOT0
+    hardware = Hardware(slot0=bytes(image.payload))
+    assert Board(hardware=hardware, public_key=pem(private)).run().started == SLOT0
+    assert Board(hardware=hardware, public_key=pem(KEYS["ecdsa-p256"]())).run().started is None
 
 
 def test_unsigned_image_does_not_start_with_a_key():
@@ -490,14 +486,13 @@ def test_base64_never_exceeds_its_room(text, capacity):
     [
         console.encode(LIST).replace(b"\n", b"\r\n"),
         console.encode(LIST)[:-3] + b"\n",
-        b"\x04\x14" + console.encode(LIST)[2:],
         b"\x06" + console.encode(LIST),
         console.encode(LIST[:-1] + b"\x01\x01"),  # longer than its header says
         console.encode(b"\x01" + LIST[1:]),
         console.encode(LIST[:7]),
         console.encode(LIST)[:20] + b"\n" + console.encode(LIST)[20:],
     ],
-    ids=["CR LF", "cut", "no start", "byte in front", "too long", "a response", "no header", "newline inside"],
+    ids=["CR LF", "cut", "byte in front", "too long", "a response", "no header", "newline inside"],
 )
 def test_bad_requests_are_met_with_silence(text):
     board = recovery()
@@ -517,6 +512,11 @@ def test_largest_packet(size, answered):
     packet = LIST[:2] + struct.pack(">H", size - 8) + LIST[4:8] + cbor2.dumps({}).ljust(size - 8, b"\0")
     assert len(packet) == size
     assert bool(recovery().ask(packet)) is answered
+
+
+def test_start_marker_is_not_needed_in_an_empty_buffer():
+    board = recovery()
+    assert board.line_by_line(b"\x04\x14" + console.encode(LIST)[2:]).responses() == [{"images": []}]
 
 
 def test_continuation_after_a_packet_lands_on_its_crc():
@@ -802,7 +802,5 @@ def test_any_value_is_skipped_whole(value):
 
 @given(st.binary(max_size=60))
 def test_decoding_garbage_gives_an_error_or_a_map(data):
-    try:
+    with contextlib.suppress(CborError):
         decode_map(data, {b"off": Reader.uint32, b"data": Reader.byte_string, b"confirm": Reader.boolean})
-    except CborError:
-        pass
