@@ -8,15 +8,18 @@ among the configurations that ship with the package.
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pytest_nrfdfu.config_errors import explain, line_of
 from pytest_nrfdfu.errors import ConfigError
 from pytest_nrfdfu.image.bootloader import BootloaderProfile, profile
 
@@ -73,6 +76,12 @@ class SerialLine(_Strict):
     line: Literal["rts", "dtr"]
     active: Literal["low", "high"] = "low"
 
+    @model_validator(mode="after")
+    def _port_has_lines(self) -> SerialLine:
+        if self.port.startswith("socket://"):
+            raise ValueError(f"{self.port} has no control lines; use rfc2217:// instead of socket://")
+        return self
+
 
 class CommandLine(_Strict):
     """A line that external commands drive: argument lists, run without a shell."""
@@ -82,7 +91,6 @@ class CommandLine(_Strict):
     release: tuple[str, ...] = Field(min_length=1)
 
 
-_LINE_DRIVERS = {"serial": SerialLine, "command": CommandLine}
 LineConfig = Annotated[SerialLine | CommandLine, Field(discriminator="driver")]
 
 
@@ -132,8 +140,6 @@ class BootloaderConfig(_Strict):
 
     def resolve(self) -> BootloaderProfile:
         """The profile with the overrides applied."""
-        from dataclasses import replace
-
         overrides = self.model_dump(exclude={"profile"}, exclude_none=True)
         return replace(profile(self.profile), **overrides)
 
@@ -232,12 +238,20 @@ class BoardConfig(_Strict):
     @model_validator(mode="after")
     def _lines_have_ports_of_their_own(self) -> BoardConfig:
         for name, line in (("recovery.line", self.recovery.line), ("reset.line", self.reset.line)):
-            if isinstance(line, SerialLine) and line.port == self.uart.port:
-                raise ValueError(
-                    f"[{name}] is on {line.port}, the port that carries SMP: its lines pulse at every open;"
-                    " use the RTS or DTR of another port"
-                )
+            if not isinstance(line, SerialLine):
+                continue
+            for port, carries in ((self.uart.port, "SMP"), (self.console.port, "the console")):
+                if port is not None and _same_port(line.port, port):
+                    raise ValueError(
+                        f"[{name}] is on {line.port}, the port that carries {carries}: its lines pulse at every open;"
+                        " use the RTS or DTR of another port"
+                    )
         return self
+
+
+def _same_port(one: str, other: str) -> bool:
+    """Whether two ports are one; /dev/serial/by-id holds links to the names that the kernel gives."""
+    return one == other or ("://" not in one + other and os.path.realpath(one) == os.path.realpath(other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,63 +268,38 @@ class UnitConfig:
         return self.config.board if self.id is None else f"{self.config.board}:{self.id}"
 
 
+def _other_driver(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "driver" in old and "driver" in new and old["driver"] != new["driver"]
+
+
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, table by table. A line with another driver replaces the one below: no key is shared."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not _other_driver(old, value):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
     return merged
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the schema knows beside the one at `location`."""
-    model: Any = BoardConfig
-    for part in location[:-1]:
-        if part in _LINE_DRIVERS:
-            model = _LINE_DRIVERS[str(part)]
-            continue
-        field = getattr(model, "model_fields", {}).get(str(part))
-        candidates = _models_of(field.annotation if field else None)
-        if not candidates:
-            return []
-        model = candidates[0]
-    return [f.alias or n for n, f in getattr(model, "model_fields", {}).items()]
+_ID = re.compile(r"[^:\[\]\s]+")
 
 
-def _models_of(annotation: Any) -> list[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for a in getattr(annotation, "__args__", ()) for m in _models_of(a)]
-
-
-def _line_of(text: str, location: tuple[int | str, ...]) -> str:
-    """``:LINE`` of the last key of `location` in a TOML text, where it can be told; else an empty string."""
-    keys = [str(part) for part in location if isinstance(part, str)]
-    for key in reversed(keys):
-        hits = [n for n, line in enumerate(text.splitlines(), 1) if line.split("=")[0].strip().split(".")[-1] == key]
-        if len(hits) == 1:
-            return f":{hits[0]}"
-    return ""
-
-
-def _explain(error: ValidationError, path: Path, text: str) -> str:
-    lines = []
-    items = error.errors()
-    for item in items:
-        location = item["loc"]
-        if item["type"] == "too_short" and any(len(o["loc"]) > len(location) for o in items):
-            continue  # it follows from what is wrong inside
-        key = ".".join(str(part) for part in location if part not in _LINE_DRIVERS) or "(file)"
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            known = _known_keys(location)
-            near = difflib.get_close_matches(str(location[-1]), known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-            message = f"unknown key; {hint}"
-        elif item["type"] not in {"missing", "value_error"}:
-            message = f"{message}, not {item['input']!r}"
-        lines.append(f"{path}{_line_of(text, location)}: {key}: {message}")
-    return "\n".join(lines)
+def _identity(table: Mapping[str, Any], path: Path, text: str, number: int) -> str:
+    """The id of the [[unit]] table number `number`."""
+    where = f"{path}{line_of(text, ('id',), number)}"
+    identity = table.get("id")
+    if not isinstance(identity, str) or not _ID.fullmatch(identity) or identity == "all":
+        given = "" if identity is None else f", not {identity!r}"
+        raise ConfigError(
+            f"{where}: unit number {number + 1}: every [[unit]] needs an id, a text without spaces, colons or"
+            f" brackets, and not 'all'{given}"
+        )
+    if "board" in table:
+        raise ConfigError(f"{where}: unit {identity}: a unit is of the file's board; another board needs another file")
+    return identity
 
 
 def load(path: Path) -> list[UnitConfig]:
@@ -323,28 +312,52 @@ def load(path: Path) -> list[UnitConfig]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from None
     data.setdefault("board", path.stem)
-    tables = data.pop("unit", [{}])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise ConfigError(f"{path}: units are tables in double brackets: [[unit]]")
+    if "unit" not in data:
+        return [UnitConfig(None, _validate(data, path, text, None), path)]
+    tables = data.pop("unit")
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{path}{line_of(text, ('unit',))}: units are tables in double brackets: [[unit]]")
     units = []
-    for table in tables:
-        unit = {key: value for key, value in table.items() if key != "id"}
-        try:
-            config = BoardConfig.model_validate(_merge(data, unit))
-            config.bootloader.resolve()
-        except ValidationError as error:
-            raise ConfigError(_explain(error, path, text)) from None
-        except ConfigError as error:
-            raise ConfigError(f"{path}{_line_of(text, ('bootloader', 'profile'))}: {error}") from None
-        identity = table.get("id")
-        if table and not isinstance(identity, str):
-            raise ConfigError(f"{path}: every [[unit]] needs an id, a text")
-        units.append(UnitConfig(identity, config, path))
-    names = [unit.name for unit in units]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise ConfigError(f"{path}: two units are called {twice}")
+    for number, table in enumerate(tables):
+        identity = _identity(table, path, text, number)
+        own = {key: value for key, value in table.items() if key != "id"}
+        units.append(UnitConfig(identity, _validate(_merge(data, own), path, text, number), path))
+    _refuse_twins(units)
     return units
+
+
+def _validate(data: dict[str, Any], path: Path, text: str, unit: int | None) -> BoardConfig:
+    try:
+        config = BoardConfig.model_validate(_beside(path, data))
+    except ValidationError as error:
+        raise ConfigError(explain(error, path, text, unit, BoardConfig)) from None
+    names = {("bootloader", "profile"): config.bootloader.profile}
+    if config.sim is not None:
+        names["sim", "bootloader"] = config.sim.bootloader
+    for key, name in names.items():
+        try:
+            profile(name)
+        except ConfigError as error:
+            raise ConfigError(f"{path}{line_of(text, key, unit)}: {'.'.join(key)}: {error}") from None
+    return config
+
+
+def _beside(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` with the files that a [sim] table names taken relative to the configuration that names them."""
+    sim = data.get("sim")
+    if not isinstance(sim, Mapping):
+        return data
+    files = {key: str(path.parent / sim[key]) for key in ("image", "public_key") if isinstance(sim.get(key), str)}
+    return {**data, "sim": {**sim, **files}}
+
+
+def _refuse_twins(units: list[UnitConfig]) -> None:
+    seen: dict[str, UnitConfig] = {}
+    for unit in units:
+        other = seen.setdefault(unit.name, unit)
+        if other is not unit:
+            files = str(unit.file) if unit.file == other.file else f"{other.file} and {unit.file}"
+            raise ConfigError(f"{files}: two units are called {unit.name}; give each [[unit]] an id of its own")
 
 
 def shipped_configs() -> Path:
@@ -367,6 +380,7 @@ class Catalogue:
                 for unit in load(file):
                     found.setdefault(unit.config.board, []).append(unit)
             for name, units in found.items():
+                _refuse_twins(units)
                 self._units.setdefault(name, units)
 
     @property
@@ -377,9 +391,19 @@ class Catalogue:
     def find(self, pattern: str) -> Iterator[tuple[str, list[UnitConfig]]]:
         """Board names that `pattern` (a name or a glob) selects, each with the units that exist.
 
-        ConfigError, with the names known, if it selects none. A simulated board is only selected by its own name.
+        ConfigError, with the names known, if it selects none. A simulated board is only selected by its own name: a
+        glob in a nightly run's command line must not let it stand in for real ones.
         """
-        hits = [name for name in self.boards if fnmatchcase(name, pattern)]
+        if pattern in self._units:
+            yield pattern, self._units[pattern]
+            return
+        matching = [name for name in self.boards if fnmatchcase(name, pattern)]
+        hits = [name for name in matching if not self._units[name][0].config.simulated]
+        if matching and not hits:
+            raise ConfigError(
+                f"board {pattern!r} matches only simulated boards, which are selected by their own names alone:"
+                f" {', '.join(matching)}"
+            )
         if not hits:
             near = difflib.get_close_matches(pattern, self.boards, 1)
             hint = f"; did you mean {near[0]!r}?" if near else "."

@@ -1,20 +1,19 @@
 """The public fixtures: a few lines each over bench and board.
 
 All are function-scoped. Session scope carries only the selection, in private fixtures whose names the parametrization
-uses, so a suite may define its own `board` or `build`. The plugin's state
-lies in pytest's stashes, under the keys here.
+uses, and the others take the board from a private one, so a suite may define its own `board` or `build`. The plugin's
+state lies in pytest's stashes, under the keys here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nrfdfu.errors import ConfigError, NrfDfuError
+from pytest_nrfdfu.errors import ConfigError, HashMismatch, SmpError
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.bench.pool import Choice, Pool
@@ -30,6 +29,11 @@ __all__ = ["board", "boards", "build", "console", "dfu", "flashed", "recovery", 
 
 BOARD_PARAM = "_nrfdfu_board"
 BUILD_PARAM = "_nrfdfu_build"
+_HANDLE = "_nrfdfu_handle"
+
+NEEDS_BOARD = "needs a board: run pytest with --board NAME (nrf5340dk-sim is a simulated one)"
+NEEDS_BUILD = "needs a build: run pytest with --build NAME=PATH of a signed image"
+"""Why tests are skipped."""
 
 SELECTION: pytest.StashKey[Selection | None] = pytest.StashKey()
 """Of the config: what to test on what; None if nothing was asked for."""
@@ -47,14 +51,30 @@ STARTED: pytest.StashKey[float] = pytest.StashKey()
 
 @pytest.fixture(scope="session", name=BOARD_PARAM)
 def _board_choice(request: pytest.FixtureRequest) -> Choice:
-    choice: Choice = request.param
+    selection = request.config.stash.get(SELECTION, None)
+    choice: Choice = _the_one(request, selection.boards if selection is not None else (), NEEDS_BOARD)
     return choice
 
 
 @pytest.fixture(scope="session", name=BUILD_PARAM)
 def _build_choice(request: pytest.FixtureRequest) -> Build:
-    chosen: Build = request.param
+    selection = request.config.stash.get(SELECTION, None)
+    chosen: Build = _the_one(request, selection.builds if selection is not None else (), NEEDS_BUILD)
     return chosen
+
+
+def _the_one(request: pytest.FixtureRequest, selected: Sequence[Any], needs: str) -> Any:
+    """The parameter; where a test asks by ``request.getfixturevalue``, which has none, the only one selected."""
+    if hasattr(request, "param"):
+        return request.param
+    if not selected:
+        pytest.skip(needs)
+    if len(selected) > 1:
+        raise ConfigError(
+            "request.getfixturevalue cannot tell which of several boards or builds is meant: take the fixture as an"
+            " argument of the test, which then runs once for each"
+        )
+    return selected[0]
 
 
 def _pool(config: pytest.Config) -> Pool:
@@ -80,20 +100,25 @@ def _handle(request: pytest.FixtureRequest, choice: Choice) -> Board:
 
 def _release(handle: Board) -> None:
     """Let go of the lines that a test may have pressed."""
-    for line in handle.lines.values():
-        line.release()
+    if handle.lines:
+        _unit(handle).rig.release()
 
 
 def _unit(handle: Board) -> Unit:
     return handle._unit  # noqa: SLF001 - the fixtures are the handle's makers
 
 
-@pytest.fixture
-def board(request: pytest.FixtureRequest, _nrfdfu_board: Choice) -> Iterator[Board]:
-    """The board under test: `.reset()`, `.console`, `.probe`, `.lines`, `.images()`, `.name`, `.unit`, `.config`."""
+@pytest.fixture(name=_HANDLE)
+def _board_handle(request: pytest.FixtureRequest, _nrfdfu_board: Choice) -> Iterator[Board]:
     handle = _handle(request, _nrfdfu_board)
     yield handle
     _release(handle)
+
+
+@pytest.fixture
+def board(_nrfdfu_handle: Board) -> Board:
+    """The board under test: `.reset()`, `.console`, `.probe`, `.lines`, `.images()`, `.name`, `.unit`, `.config`."""
+    return _nrfdfu_handle
 
 
 @pytest.fixture
@@ -103,36 +128,36 @@ def build(_nrfdfu_build: Build) -> Build:
 
 
 @pytest.fixture
-def recovery(board: Board) -> Iterator[Recovery]:
+def recovery(_nrfdfu_handle: Board) -> Iterator[Recovery]:
     """The board in serial recovery: `.smp`, `.images()`, `.upload(image)`, `.verify(image)`. Afterwards it boots."""
     from pytest_nrfdfu.board.dfu import Recovery
     from pytest_nrfdfu.board.recovery import enter
 
-    unit = _unit(board)
+    unit = _unit(_nrfdfu_handle)
     unit.forget()
     yield Recovery(unit, enter(unit))
-    _leave(board)
+    _leave(unit)
 
 
-def _leave(board: Board) -> None:
+def _leave(unit: Unit) -> None:
     """Boot again, if there is something to boot and the board is still in recovery."""
     from pytest_nrfdfu.board.boot import boot
     from pytest_nrfdfu.board.recovery import from_recovery
 
-    unit = _unit(board)
-    with suppress(NrfDfuError):
+    try:
         states = unit.client.images(tries=2, timeout=2.0)
-        if not from_recovery(states, has_state=unit.profile.image_state):
-            return
-        if states.find() is None:
-            return  # no valid image: the board stays in recovery, whence the next test takes it
+    except SmpError:
+        return  # whatever runs now, it is not the recovery that this fixture entered
+    if not from_recovery(states, has_state=unit.profile.image_state):
+        return
+    if states.find() is not None:  # else the board stays in recovery, whence the next test takes it
         boot(unit)
 
 
 @pytest.fixture
-def dfu(request: pytest.FixtureRequest, board: Board) -> Dfu:
+def dfu(request: pytest.FixtureRequest, _nrfdfu_handle: Board) -> Dfu:
     """Updates: `.update(build)` does recovery, upload, verify and boot, and returns a `DfuReport`."""
-    return _make_dfu(request, board)
+    return _make_dfu(request, _nrfdfu_handle)
 
 
 def _make_dfu(request: pytest.FixtureRequest, board: Board) -> Dfu:
@@ -144,33 +169,49 @@ def _make_dfu(request: pytest.FixtureRequest, board: Board) -> Dfu:
 
 
 @pytest.fixture
-def flashed(request: pytest.FixtureRequest, board: Board, build: Build) -> Board:
+def flashed(request: pytest.FixtureRequest, _nrfdfu_handle: Board, build: Build) -> Board:
     """The board, freshly booted, running `build`. Uploaded only when needed (``--nrfdfu-reflash``)."""
-    unit = _unit(board)
+    from pytest_nrfdfu.image.build import Build as KnownBuild
+
+    if not isinstance(build, KnownBuild):
+        raise ConfigError(
+            f"`flashed` puts what the fixture `build` gives on the board, and this suite's own gives {build!r}: let it"
+            " give a pytest_nrfdfu.Build, or name it otherwise"
+        )
+    board, unit = _nrfdfu_handle, _unit(_nrfdfu_handle)
     reflash = request.config.stash[REFLASH]
     if reflash != "always" and unit.proved == build.hash:
         board.reset()
         return board
     maker = _make_dfu(request, board)
     if reflash == "never":
-        recovery = maker.enter()
-        recovery.verify(build.image)
-        maker.boot(build.image)
+        _boot_unchanged(maker, build)
     else:
         maker.update(build, only_if_needed=reflash == "auto")
     return board
 
 
+def _boot_unchanged(maker: Dfu, build: Build) -> None:
+    recovery = maker.enter()
+    try:
+        recovery.verify(build.image)
+    except HashMismatch as error:
+        raise HashMismatch(
+            f"--nrfdfu-reflash never forbids an upload, and {build} is not on the board: {error}"
+        ) from None
+    maker.boot(build.image)
+
+
 @pytest.fixture
-def smp(board: Board) -> SmpClient:
+def smp(_nrfdfu_handle: Board) -> SmpClient:
     """A client of whatever answers now: recovery or the application."""
-    return board.smp
+    return _nrfdfu_handle.smp
 
 
 @pytest.fixture
-def console(board: Board) -> ConsoleView:
+def console(_nrfdfu_handle: Board) -> ConsoleView:
     """The text on the UART since the test began: `.expect(pattern, timeout)`, `.lines`, `.text`."""
-    return board.console
+    return _nrfdfu_handle.console
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ Importing this module costs the standard library and pytest alone; what knows bo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import pytest
 
@@ -32,6 +32,7 @@ _OPTIONS: Mapping[str, tuple[Literal["linelist", "string", "bool"], str]] = {
     "reflash": ("string", "auto: upload only when the active slot's hash differs; always; never"),
 }
 _REFLASH = ("auto", "always", "never")
+T = TypeVar("T")
 
 
 # --- options --------------------------------------------------------------------------------------------------------
@@ -181,6 +182,14 @@ def _markers(node: pytest.Item, name: str, *, requires: bool = False) -> Iterato
         yield mark
 
 
+def _checked(find: Callable[[pytest.Item, Selection], list[T]], node: pytest.Item, selection: Selection) -> list[T]:
+    """What `find` gives; a wrong marker is an error of the collection, shown without a traceback."""
+    try:
+        return find(node, selection)
+    except ConfigError as error:
+        raise pytest.Collector.CollectError(f"{node.nodeid}: {error}") from error
+
+
 def _boards_for(node: pytest.Item, selection: Selection) -> list[Choice]:
     choices = list(selection.boards)
     for mark in _markers(node, "board", requires=True):
@@ -222,26 +231,37 @@ def _params(item: pytest.Item) -> Mapping[str, object]:
 def _reason_to_skip(item: pytest.Item, selection: Selection | None) -> str | None:
     """Why a test cannot run with this selection: what it needs is not selected, or its markers name something else."""
     names: list[str] = getattr(item, "fixturenames", [])
-    params = _params(item)
-    if BOARD_PARAM in names and BOARD_PARAM not in params:
-        if selection is None or not selection.boards:
-            return NEEDS_BOARD
-        wanted = _wanted(item, "board")
-        return f"is for {wanted}, and selected is {', '.join(choice.label for choice in selection.boards)}"
-    if BUILD_PARAM in names and BUILD_PARAM not in params:
-        if selection is None or not selection.builds:
-            return NEEDS_BUILD
-        wanted = _wanted(item, "build")
-        return f"is for {wanted}, and selected is {', '.join(build.name for build in selection.builds)}"
+    boards = selection.boards if selection is not None else ()
+    builds = selection.builds if selection is not None else ()
+    if BOARD_PARAM in names and not boards:
+        return NEEDS_BOARD
+    if selection is not None and boards and not _fits(item, BOARD_PARAM, _boards_for, selection):
+        return f"is for {_wanted(item, 'board')}, and selected is {', '.join(choice.label for choice in boards)}"
+    if BUILD_PARAM in names and not builds:
+        return NEEDS_BUILD
+    if selection is not None and builds and not _fits(item, BUILD_PARAM, _builds_for, selection):
+        return f"is for {_wanted(item, 'build')}, and selected is {', '.join(build.name for build in builds)}"
     return None
+
+
+def _fits(
+    item: pytest.Item, param: str, find: Callable[[pytest.Item, Selection], list[T]], selection: Selection
+) -> bool:
+    """Whether a test's markers leave something of the selection: it has its parameter, or needs none."""
+    if param in getattr(item, "fixturenames", []):
+        return param in _params(item)
+    try:
+        return bool(find(item, selection))
+    except ConfigError:
+        return True  # it does not use the plugin's fixtures, so the marker may be a suite's own
 
 
 def _wanted(item: pytest.Item, name: str) -> str:
     """What the markers of a test ask for, in words."""
     marks = list(item.iter_markers(name))
-    parts = [" or ".join(mark.args) for mark in marks if mark.args]
-    parts += ["boards with " + " and ".join(mark.kwargs["requires"]) for mark in marks if mark.kwargs.get("requires")]
-    return f"{name} {', '.join(parts)}"
+    names = ", ".join(" or ".join(mark.args) for mark in marks if mark.args)
+    required = " and ".join(thing for mark in marks for thing in mark.kwargs.get("requires", ()))
+    return (f"{name} {names}" if names else f"{name}s") + (f" with {required}" if required else "")
 
 
 def _place(item: pytest.Item, selection: Selection) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +27,8 @@ _OTHER_CATEGORY = "test"
 _REDRAW = 0.1
 _BAR = 24
 _LOG_STEPS = 4
+_UNENDED = -2
+"""What pytest's own reporter calls a line that is not ended (`TerminalReporter.currentfspath`)."""
 _EXCHANGES = 40
 _HASH_DIGITS = 12
 
@@ -112,6 +114,8 @@ class Steps:
     def _put(self, reporter: TerminalReporter, text: str, end: str, *, redraw: bool) -> None:
         if redraw:
             reporter.write("\r\x1b[K" + text + end, flush=True)
+            # So that whatever comes next, be it about a failure, begins a line of its own.
+            reporter.currentfspath = None if end else _UNENDED
             return
         reporter.ensure_newline()
         reporter.write(text + end, flush=True)
@@ -160,33 +164,34 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Name the category of a failure; attach the console's text and the last SMP exchanges."""
-    failed = call.excinfo is not None and not _is_outcome(call.excinfo.value)
-    if failed and call.excinfo is not None:
-        error = call.excinfo.value
-        category = error.category if isinstance(error, NrfDfuError) else _OTHER_CATEGORY
-        item.user_properties.append((_CATEGORY, category))
+    # Looked at after all others have: what is expected to fail, or skips, has become no failure by then.
+    report = yield
+    if report.failed or hasattr(report, "wasxfail"):
         for board in _boards(item):
-            _attach(item, call.when, board)
-    return (yield)
-
-
-def _is_outcome(error: BaseException) -> bool:
-    """Skips and xfails are no failures."""
-    return isinstance(error, pytest.skip.Exception | pytest.xfail.Exception)
+            board.forget()
+    if report.failed:
+        if _CATEGORY not in dict(item.user_properties):  # of several failures of a test, the first is the cause
+            error = call.excinfo.value if call.excinfo is not None else None
+            category = (_CATEGORY, error.category if isinstance(error, NrfDfuError) else _OTHER_CATEGORY)
+            item.user_properties.append(category)  # for the later reports of the test: JUnit XML takes the last one's
+            report.user_properties.append(category)
+        for board in _boards(item):
+            report.sections.extend(_attachments(item, call.when, board))
+    return report
 
 
 def _boards(item: pytest.Item) -> Sequence[Board]:
     return item.stash.get(BOARDS, [])
 
 
-def _attach(item: pytest.Item, when: str, board: Board) -> None:
-    board.forget()
+def _attachments(item: pytest.Item, when: str, board: Board) -> Iterator[tuple[str, str]]:
+    """Sections of a report, titled so that ``--show-capture`` counts them as log."""
     text = board.console.text
     if text.strip():
-        item.add_report_section(when, f"log {board.unit} console", text)
+        yield f"Captured log {board.unit} console {when}", text
     exchanges = board.exchanges(since=item.stash.get(STARTED, 0.0), last=_EXCHANGES)
     if exchanges:
-        item.add_report_section(when, f"log {board.unit} SMP", "\n".join(exchanges))
+        yield f"Captured log {board.unit} SMP {when}", "\n".join(exchanges)
 
 
 def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_nrfdfu.bench.simulator import Simulator
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import BoardConfig, Catalogue, UnitConfig
-from pytest_nrfdfu.errors import ConfigError, LeaseError
+from pytest_nrfdfu.errors import ConfigError
 
 __all__ = ["Choice", "Pool", "choose", "config_folders"]
 
@@ -71,14 +71,13 @@ class Pool:
         self._simulators: dict[str, Simulator] = {}
 
     def unit(self, choice: Choice) -> Unit:
-        """A unit for a choice; the same one every time. LeaseError if none is free, BoardError if it does not work."""
+        """A unit for a choice; the same one every time. BoardError if it does not work."""
         if choice.label in self._held:
             return self._held[choice.label]
-        in_use = {unit.name for unit in self._held.values()}
-        free = [unit for unit in choice.units if unit.config.simulated or unit.name not in in_use]
-        if not free:
-            raise LeaseError(f"no unit of {choice.label} is free: this run holds {', '.join(sorted(in_use))}")
-        unit = self._open(free[0])
+        in_use = {unit.name: unit for unit in self._held.values()}
+        free = [unit for unit in choice.units if unit.name not in in_use]
+        # Two values of --board may mean the same unit: "dk:dk-07" and "dk". It is opened once, and both get it.
+        unit = self._open(free[0]) if free else in_use[choice.units[0].name]
         self._held[choice.label] = unit
         return unit
 
@@ -88,21 +87,23 @@ class Pool:
 
     @property
     def held(self) -> list[Unit]:
-        """The units open now."""
-        return list(self._held.values())
+        """The units open now, each once."""
+        return list({unit.name: unit for unit in self._held.values()}.values())
 
     def _open(self, chosen: UnitConfig) -> Unit:
         config = chosen.config
+        simulator: Simulator | None = None
         with ExitStack() as opened:
             if config.simulated:
                 simulator = Simulator(config)
                 opened.callback(simulator.stop)
-                self._simulators[chosen.name] = simulator
                 config = simulator.wired()
             unit = Unit(chosen.name, config)
             opened.callback(unit.close)
             unit.open()
             self._stack.push(opened.pop_all())
+        if simulator is not None:
+            self._simulators[chosen.name] = simulator
         return unit
 
     def close(self) -> None:

@@ -11,15 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import IO
+from contextlib import suppress
+from typing import IO, Any
 
-from pytest_nrfdfu.config import BoardConfig, ProbeConfig, SerialLine, UartConfig
+from pytest_nrfdfu.config import BoardConfig, BootloaderConfig, ProbeConfig, SerialLine, SimConfig
 from pytest_nrfdfu.errors import BoardError
 
 __all__ = ["Simulator"]
 
 _START_TIMEOUT = 20.0
 _STOP_TIMEOUT = 5.0
+_LAST_WORDS = 1.0
+"""Seconds from the end of its output to the end of its process."""
 _UNPACED_BAUDRATE = 1_000_000
 
 
@@ -33,7 +36,7 @@ class Simulator:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
         # A session of its own: Ctrl-C at the terminal must not end it before the board was left in order.
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "pytest_nrfdfu.sim", "--board", config.board, *config.sim.arguments()],
+            [sys.executable, "-P", "-m", "pytest_nrfdfu.sim", "--board", config.board, *config.sim.arguments()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -69,25 +72,41 @@ class Simulator:
         except ValueError:
             self._errors.seek(0)
             said = self._errors.read().decode(errors="replace").strip()[-500:]
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(_LAST_WORDS)
+            ended = "" if self._child.poll() is not None else f" within {_START_TIMEOUT:g} s"
             raise BoardError(
-                f"the simulated board {self._config.board} did not start within {_START_TIMEOUT:g} s:"
-                f" {said or 'it printed nothing'}; check its [sim] table"
+                f"the simulated board {self._config.board} did not start{ended}: {said or 'it printed nothing'};"
+                " check its [sim] table"
             ) from None
         return endpoints
 
     def wired(self) -> BoardConfig:
-        """The board's configuration with ports, probe and recovery line of this simulator filled in."""
-        sim = self._config.sim
-        baudrate = (sim.baudrate if sim is not None else 0) or _UNPACED_BAUDRATE
-        uart = self._config.uart.model_copy(update={"port": self.endpoints["uart"], "baudrate": baudrate})
-        line = SerialLine(driver="serial", port=self.endpoints["control"], line="rts", active="low")
-        return self._config.model_copy(
+        """The board's configuration with this simulator filled in: ports, probe, lines, and what its bootloader is."""
+        config, control = self._config, self.endpoints["control"]
+        baudrate = (config.sim.baudrate if config.sim is not None else 0) or _UNPACED_BAUDRATE
+        uart = config.uart.model_copy(update={"port": self.endpoints["uart"], "baudrate": baudrate})
+        recovery_line = SerialLine(driver="serial", port=control, line="rts", active="low")
+        reset_line = SerialLine(driver="serial", port=control, line="dtr", active="low")
+        by_line = config.recovery.reset == "line"
+        return config.model_copy(
             update={
-                "uart": UartConfig.model_validate(uart.model_dump()),
+                "uart": uart,
                 "probe": ProbeConfig(unique_id=self.endpoints["probe"]),
-                "recovery": self._config.recovery.model_copy(update={"line": line}),
+                "recovery": config.recovery.model_copy(update={"line": recovery_line}),
+                "reset": config.reset.model_copy(update={"line": reset_line if by_line else None}),
+                "bootloader": self._bootloader(),
             }
         )
+
+    def _bootloader(self) -> BootloaderConfig:
+        """The profile and switches that the simulator was started with; overrides in [bootloader] go over them."""
+        told, sim = self._config.bootloader, self._config.sim
+        if sim is None:
+            return told
+        shared = BootloaderConfig.model_fields.keys() & SimConfig.model_fields.keys()
+        values: dict[str, Any] = {"profile": sim.bootloader, **sim.model_dump(include=shared, exclude_none=True)}
+        return BootloaderConfig.model_validate(values | told.model_dump(exclude={"profile"}, exclude_none=True))
 
     def stop(self) -> None:
         """Let it end; by force if it does not."""

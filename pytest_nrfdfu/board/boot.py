@@ -12,13 +12,15 @@ from contextlib import suppress
 
 from pytest_nrfdfu.board.recovery import from_recovery
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpError, SmpTimeout
+from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpError, SmpRejected, SmpTimeout
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageStates
 
 __all__ = ["banner_line", "boot", "wait_running"]
 
 _POLL = 0.3
+_RESET = 2.0
+"""Seconds to wait for the answer to a reset. It may be lost, and the board reboot all the same."""
 _ASK = 0.8
 """Seconds that an application gets to answer an image list request after its banner, when nobody knows whether it can.
 Zephyr's SMP server is up as soon as the kernel is."""
@@ -28,8 +30,17 @@ def boot(unit: Unit, image: Image | None = None) -> str:
     """Leave recovery by an OS reset, and wait for the application; see `wait_running`."""
     unit.unfinished = None
     position = unit.console_uart.console.position
-    unit.client.reset()
-    return wait_running(unit, position, image)
+    silence: SmpTimeout | None = None
+    try:
+        unit.client.reset(timeout=_RESET)
+    except SmpTimeout as error:  # its answer may have been lost, and the board be on its way
+        silence = error
+    try:
+        return wait_running(unit, position, image)
+    except NotBooted as error:
+        if silence is None:
+            raise
+        raise NotBooted(f"{error}. The reset request itself was not answered: {silence}") from silence
 
 
 def wait_running(unit: Unit, position: int, image: Image | None = None) -> str:
@@ -41,8 +52,9 @@ def wait_running(unit: Unit, position: int, image: Image | None = None) -> str:
     settings = unit.config.boot
     deadline = time.monotonic() + settings.timeout
     has_smp = settings.smp
-    if has_smp is None and image is not None:
-        has_smp = unit.application_has_smp.get(image.hash)
+    digest = image.hash if image is not None else unit.proved
+    if has_smp is None and digest is not None:
+        has_smp = unit.application_has_smp.get(digest)
     banner = re.compile(unit.config.console.banner)
     console = unit.console_uart.console
     while time.monotonic() < deadline:
@@ -52,13 +64,14 @@ def wait_running(unit: Unit, position: int, image: Image | None = None) -> str:
         ask_for = _ASK if seen and has_smp is None else _POLL
         states = _ask(unit, min(deadline, time.monotonic() + ask_for)) if seen or has_smp is not False else None
         if states is not None:
+            if digest is not None:
+                unit.application_has_smp[digest] = True
             if image is not None:
-                unit.application_has_smp[image.hash] = True
                 _check(unit, image, states)
             return "image list"
         if seen and has_smp is None:
-            if image is not None:
-                unit.application_has_smp[image.hash] = False
+            if digest is not None:
+                unit.application_has_smp[digest] = False
             return "console"
     raise NotBooted(_explain(unit, position))
 
@@ -71,7 +84,7 @@ def banner_line(unit: Unit, position: int) -> str:
 
 def _ask(unit: Unit, deadline: float) -> ImageStates | None:
     """The application's image list; None if none came, or if the bootloader answered."""
-    with suppress(SmpTimeout):
+    with suppress(SmpTimeout, SmpRejected):  # SmpRejected: an SMP server without the image group
         states = unit.client.poll_images(_POLL, deadline)
         if not from_recovery(states, has_state=unit.profile.image_state):
             return states
@@ -81,6 +94,7 @@ def _ask(unit: Unit, deadline: float) -> ImageStates | None:
 def _check(unit: Unit, image: Image, states: ImageStates) -> None:
     active = next((state for state in states.images if state.image == 0 and state.active), None)
     if active is not None and active.hash is not None and active.hash != image.hash:
+        unit.forget()
         raise HashMismatch(
             f"{unit.name} was proved in recovery to hold {image.source} (hash {image.hash.hex()}), but the application"
             f" that runs now is version {active.version} with hash {active.hash.hex()}: a valid image in the secondary"

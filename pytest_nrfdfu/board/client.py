@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pytest_nrfdfu.board.uart import Uart
-from pytest_nrfdfu.errors import SmpRejected, SmpTimeout
+from pytest_nrfdfu.errors import SmpRejected, SmpTimeout, UploadFailed
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import Request
 from pytest_nrfdfu.smp.exchange import Exchange, Sequence, Transmission
@@ -83,7 +83,8 @@ class SmpClient:
                 if received is not None:
                     exchange.receive(received.packet, received.time)
         except SmpTimeout as silence:
-            raise SmpTimeout(f"{silence}; {self.uart.summary(start, position)}") from None
+            foreign = f"; {exchange.stale} answers to other requests came" if exchange.stale else ""
+            raise SmpTimeout(f"{silence}{foreign}; {self.uart.summary(start, position)}") from None
         return exchange.result()
 
     def images(self, *, tries: int = 5, timeout: float = 10.0) -> ImageStates:
@@ -103,9 +104,9 @@ class SmpClient:
                 raise
             return None
 
-    def reset(self, *, boot_mode: int | None = None, force: bool | None = None) -> Done:
-        """Reboot. The board answers first and resets some 0.25 s later."""
-        return self.request(ResetRequest(boot_mode, force))
+    def reset(self, *, boot_mode: int | None = None, force: bool | None = None, timeout: float = 10.0) -> Done:
+        """Reboot. The board answers first and resets some 0.25 s later. `timeout` in seconds, over all tries."""
+        return self.request(ResetRequest(boot_mode, force), timeout=timeout)
 
     # --- upload -----------------------------------------------------------------------------------------------------
 
@@ -136,7 +137,16 @@ class SmpClient:
         )
         if began is not None:
             began(upload)
+        start_time, position = time.monotonic(), self.uart.console.position
         self.uart.discard()
+        try:
+            self._drive(upload, progress)
+        except UploadFailed as failure:
+            raise UploadFailed(f"{failure}; {self.uart.summary(start_time, position)}") from failure.__cause__
+        return upload
+
+    def _drive(self, upload: Upload, progress: Progress | None) -> None:
+        """Move an upload's packets to the port and back until it is done."""
         while not upload.done:
             while (transmission := upload.due(time.monotonic())) is not None:
                 self._send(transmission, upload.limits.line_length)
@@ -145,7 +155,6 @@ class SmpClient:
                 continue
             if upload.receive(received.packet, received.time) and progress is not None:
                 progress(upload.acknowledged, upload.total)
-        return upload
 
     def _send(self, transmission: Transmission | None, line_length: int = console.LINE_LENGTH) -> None:
         if transmission is not None:

@@ -1,19 +1,63 @@
-"""The text on the UART: what the board prints, and waiting for it."""
+"""The text on the UART: what the board prints, and waiting for it.
+
+Positions are byte counts since the port was first opened, so they stay true while text is decoded anew or dropped.
+"""
 
 from __future__ import annotations
 
+import codecs
 import re
 import threading
 import time
+from typing import NamedTuple
 
-__all__ = ["Console", "ConsoleView", "NothingSeen"]
+from pytest_nrfdfu.errors import PortGone, UartError
+
+__all__ = ["Console", "ConsoleView", "Found", "NothingSeen"]
 
 _KEEP = 1 << 20
 """Bytes of text kept per port."""
+_SHOWN = 2000
+"""Characters of what came instead, in the message of a text that did not come."""
 
 
 class NothingSeen(AssertionError):
     """A text was expected on the console and did not come: the test's failure, not the bench's."""
+
+
+class Found(NamedTuple):
+    """A match, and the position behind it."""
+
+    match: re.Match[str]
+    end: int
+
+
+def _present(data: bytes) -> str:
+    """Text for people: bytes that are not UTF-8 appear as escapes, line ends are newlines."""
+    return data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+
+
+def _settled(data: bytes) -> bytes:
+    """`data` without an end that the next byte may change: a carriage return, or the beginning of a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    decoder.decode(data)
+    unfinished, _ = decoder.getstate()
+    return data[: len(data) - len(unfinished)].removesuffix(b"\r")
+
+
+def _size_of(data: bytes, characters: int) -> int:
+    """How many bytes of `data` the first `characters` of its presentation stand for."""
+    size = shown = 0
+    text = data.decode("utf-8", "surrogateescape")  # reversible, unlike the presentation
+    for index, character in enumerate(text):
+        if shown >= characters:
+            break
+        size += len(character.encode("utf-8", "surrogateescape"))
+        if "\udc80" <= character <= "\udcff":
+            shown += len(r"\xff")
+        elif not text.startswith("\r\n", index):
+            shown += 1
+    return size
 
 
 class Console:
@@ -23,7 +67,7 @@ class Console:
         self._text = bytearray()
         self._dropped = 0
         self._changed = threading.Condition()
-        self._closed: str | None = None
+        self._closed: UartError | None = None
 
     def write(self, data: bytes) -> None:
         """Append text that came from the board."""
@@ -35,10 +79,11 @@ class Console:
                 self._dropped += excess
             self._changed.notify_all()
 
-    def close(self, why: str) -> None:
-        """No more will come; whoever waits is told `why`."""
+    def close(self, why: str, *, lost: bool = False) -> None:
+        """No more will come; whoever waits is told `why`, by PortGone if the port was `lost`, else by UartError."""
         with self._changed:
-            self._closed = why
+            if self._closed is None:
+                self._closed = PortGone(why) if lost else UartError(why)
             self._changed.notify_all()
 
     def reopen(self) -> None:
@@ -55,32 +100,30 @@ class Console:
     def since(self, position: int) -> str:
         """The text from `position` on. Bytes that are not UTF-8 appear as escapes."""
         with self._changed:
-            return self._since(position)
+            return _present(self._bytes(position))
 
-    def _since(self, position: int) -> str:
-        start = max(0, position - self._dropped)
-        return self._text[start:].decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+    def _bytes(self, position: int) -> bytes:
+        return bytes(self._text[max(0, position - self._dropped) :])
 
-    def wait_for(
-        self, pattern: re.Pattern[str], position: int, timeout: float, *, skip: int = 0
-    ) -> re.Match[str] | None:
-        """Wait until `pattern` matches in the text from `position` on, less its first `skip` characters.
+    def wait_for(self, pattern: re.Pattern[str], position: int, timeout: float) -> Found | None:
+        """Wait until `pattern` matches in the text from `position` on; None after `timeout` seconds.
 
-        None after `timeout` seconds, or when the port is closed.
+        Raises what `close` announced, PortGone or UartError, if it does not match and nothing more will come.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
-                match = pattern.search(self._since(position)[skip:])
+                data = _settled(self._bytes(position))
+                match = pattern.search(_present(data))
+                if match:
+                    start = max(position, self._dropped)
+                    return Found(match, start + _size_of(data, match.end()))
+                if self._closed is not None:
+                    raise type(self._closed)(*self._closed.args)
                 left = deadline - time.monotonic()
-                if match or left <= 0 or self._closed is not None:
-                    return match
+                if left <= 0:
+                    return None
                 self._changed.wait(left)
-
-    @property
-    def closed(self) -> str | None:
-        """Why nothing more will come, or None."""
-        return self._closed
 
 
 class ConsoleView:
@@ -90,7 +133,7 @@ class ConsoleView:
         self._console = console
         self._name = name
         self._start = console.position
-        self._seen = 0
+        self._seen = self._start
 
     @property
     def text(self) -> str:
@@ -103,19 +146,26 @@ class ConsoleView:
         return self.text.splitlines()
 
     def expect(self, pattern: str | re.Pattern[str], timeout: float = 5.0) -> re.Match[str]:
-        """Wait for `pattern` (a regular expression, or one compiled) and return its match.
+        r"""Wait for `pattern` (a regular expression, or one compiled) and return its match.
 
-        Looks behind the end of the last match, so that consecutive calls see consecutive texts. Raises NothingSeen
-        after `timeout` seconds, with the text that came instead.
+        Looks behind the end of the last match, so that consecutive calls see consecutive texts. A text without a
+        newline, such as a prompt, matches as well; so end a pattern with ``\n`` where the whole line must have come.
+        Raises NothingSeen after `timeout` seconds, with the text that came instead, and PortGone if the port is lost.
         """
         compiled = re.compile(pattern, re.MULTILINE) if isinstance(pattern, str) else pattern
-        match = self._console.wait_for(compiled, self._start, timeout, skip=self._seen)
-        if match is None:
-            came = self.text[self._seen :]
-            closed = f" ({self._console.closed})" if self._console.closed else ""
-            what = f"it printed:\n{came}" if came.strip() else "it printed nothing"
-            raise NothingSeen(
-                f"waited {timeout:g} s for {compiled.pattern!r} on the console of {self._name}{closed}; {what}"
-            )
-        self._seen += match.end()
-        return match
+        waited = f"{compiled.pattern!r} on the console of {self._name}"
+        try:
+            found = self._console.wait_for(compiled, self._seen, timeout)
+        except UartError as gone:
+            raise type(gone)(f"waited for {waited}: {gone}; {self._came()}") from None
+        if found is None:
+            raise NothingSeen(f"waited {timeout:g} s for {waited}; {self._came()}")
+        self._seen = found.end
+        return found.match
+
+    def _came(self) -> str:
+        """What came instead, behind the last match."""
+        came = self._console.since(self._seen)
+        if not came.strip():
+            return "it printed nothing"
+        return f"it printed:\n{came}" if len(came) <= _SHOWN else f"the last that it printed:\n{came[-_SHOWN:]}"

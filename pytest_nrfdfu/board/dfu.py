@@ -113,6 +113,9 @@ class Recovery:
         if found is not None and found.hash is None:
             why = "the bootloader's list shows no hashes (built without CONFIG_BOOT_SERIAL_IMG_GRP_HASH)"
             return Proof(verified=False, proof=why, hash=None)
+        if found is not None and found.hash == image.hash and not self.unit.profile.lists_valid_only:
+            why = f"bootloader {self.unit.profile.name} lists images unchecked: a damaged one shows the same hash"
+            return Proof(verified=False, proof=why, hash=None)
         if found is None or found.hash != image.hash:
             raise HashMismatch(_mismatch(self.unit.name, image, states))
         self.unit.remember(
@@ -215,7 +218,9 @@ class Dfu:
         counters = upload.counters if upload is not None else UploadCounters()
         times = [when for when, _ in counters.progress]
         seconds = times[-1] - times[0] if times else 0.0
-        sent = upload.total if upload is not None else 0
+        sent = 0
+        if upload is not None:
+            sent = upload.total - (counters.progress[0][1] if upload.resumed and counters.progress else 0)
         return DfuReport(
             unit=self.unit.name,
             build=build.name,
@@ -229,6 +234,7 @@ class Dfu:
             seconds=seconds,
             rate=sent / seconds if seconds else 0.0,
             chunk=counters.largest_chunk,
+            window=max(1, counters.window),
             retries=counters.retries,
             resyncs=counters.resyncs,
             entry=recovery.entered.method,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import time
+from contextlib import suppress
 from typing import Any, Protocol
 
 from pytest_nrfdfu.errors import LineError
 
 __all__ = ["Line", "make_line"]
 
-_COMMAND_TIMEOUT = 10.0
+_COMMAND_TIMEOUT = 8.0
+"""Less than the deadline of a call to the rig's child, so that its message arrives."""
 _WRITE_TIMEOUT = 2.0
 
 
@@ -24,7 +26,7 @@ class Line(Protocol):
         """Assert, wait, release; released also if anything fails in between."""
 
     def close(self) -> None:
-        """Let go and give the driver back."""
+        """Give the driver back; the line has been let go of before."""
 
 
 class _Line:
@@ -58,6 +60,10 @@ class _Ports:
         if url not in self._open:
             import serial
 
+            if url.startswith("socket://"):
+                raise LineError(
+                    f"the {name} line's port {url} has no control lines; use rfc2217:// instead of socket://"
+                )
             try:
                 port = serial.serial_for_url(url, do_not_open=True)
                 port.dtr = False
@@ -77,7 +83,8 @@ class _Ports:
     def drop(self, url: str) -> None:
         port = self._open.pop(url, None)
         if port is not None:
-            port.close()
+            with suppress(OSError):
+                port.close()
 
 
 _PORTS = _Ports()
@@ -98,15 +105,12 @@ class _SerialLine(_Line):
         port = _PORTS.get(self._url, self.name)
         try:
             setattr(port, self._attribute, asserted == self._low_active)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             _PORTS.drop(self._url)
             raise LineError(f"the {self.name} line on {self._url} ({self._attribute.upper()}): {error}") from error
 
     def close(self) -> None:
-        try:
-            self.set(asserted=False)
-        finally:
-            _PORTS.drop(self._url)
+        _PORTS.drop(self._url)
 
 
 class _CommandLine(_Line):
@@ -121,7 +125,9 @@ class _CommandLine(_Line):
         command = [str(part) for part in self._commands[asserted]]
         shown = " ".join(command)
         try:
-            done = subprocess.run(command, capture_output=True, timeout=_COMMAND_TIMEOUT, check=False, text=True)
+            done = subprocess.run(
+                command, capture_output=True, timeout=_COMMAND_TIMEOUT, check=False, text=True, errors="replace"
+            )
         except subprocess.TimeoutExpired:
             raise LineError(f"the {self.name} line's command did not end in {_COMMAND_TIMEOUT:g} s: {shown}") from None
         except OSError as error:
@@ -131,7 +137,7 @@ class _CommandLine(_Line):
             raise LineError(f"the {self.name} line's command ended with status {done.returncode}: {shown}: {said}")
 
     def close(self) -> None:
-        self.set(asserted=False)
+        """Nothing is held."""
 
 
 def make_line(name: str, settings: dict[str, Any]) -> Line:

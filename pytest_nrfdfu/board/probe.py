@@ -58,9 +58,11 @@ class Probe:
                 return
             dp = self._connect(session)
             if method == "ctrl-ap":
-                dp.write_ap(_APP_CTRL_AP << 24 | _CTRL_AP_RESET, 1)
-                time.sleep(_RESET_HOLD)
-                dp.write_ap(_APP_CTRL_AP << 24 | _CTRL_AP_RESET, 0)
+                try:
+                    dp.write_ap(_APP_CTRL_AP << 24 | _CTRL_AP_RESET, 1)
+                    time.sleep(_RESET_HOLD)
+                finally:
+                    dp.write_ap(_APP_CTRL_AP << 24 | _CTRL_AP_RESET, 0)
             elif method == "system":
                 self._memory(dp).write32(_AIRCR, _SYSRESETREQ)
             else:
@@ -91,9 +93,11 @@ class Probe:
             self._memory(self._connect(session)).write32(address, value)
 
     def repair(self) -> None:
-        """Undo what a process that died may have left: nRESET low, vector catch set, the application core halted."""
+        """Undo what a process that died may have left: nRESET low, held by CTRL-AP, vector catch, a halted core."""
         with self._session() as session:
             dp = self._connect(session)
+            if dp.read_ap(_APP_CTRL_AP << 24 | _CTRL_AP_RESET) & 1:
+                dp.write_ap(_APP_CTRL_AP << 24 | _CTRL_AP_RESET, 0)
             if not dp.read_ap(0) & _DEVICE_ENABLED:
                 return
             memory = self._memory(dp)
@@ -164,7 +168,6 @@ class Probe:
         from pyocd.core.session import Session
 
         here = Path.cwd()
-        probe = self._find()
         with tempfile.TemporaryDirectory() as empty:
             # Session() changes to its project directory and would run a pyocd_user.py found there.
             script = Path(empty, "nothing.py")
@@ -172,7 +175,7 @@ class Probe:
             session = None
             try:
                 session = Session(
-                    probe,
+                    self._find(),
                     options={
                         "project_dir": empty,
                         "user_script": str(script),
@@ -188,7 +191,7 @@ class Probe:
                 )
                 session.open(init_board=False)
                 yield session
-            except (Error, OSError, EOFError, KeyError) as error:
+            except (Error, OSError, EOFError, KeyError, ValueError) as error:  # ValueError: no USB library
                 raise ProbeError(self._explain(error)) from error
             finally:
                 os.chdir(here)

@@ -16,7 +16,15 @@ from typing import NamedTuple
 
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import Entry
-from pytest_nrfdfu.errors import BoardError, ProbeError, RecoveryNotEntered, SmpError, SmpTimeout
+from pytest_nrfdfu.errors import (
+    BoardError,
+    LineError,
+    ProbeError,
+    RecoveryNotEntered,
+    SmpError,
+    SmpRejected,
+    SmpTimeout,
+)
 from pytest_nrfdfu.smp.messages import ImageStates
 
 __all__ = ["Entered", "enter", "from_recovery"]
@@ -44,6 +52,8 @@ class _Evidence:
 
     tried: list[str] = field(default_factory=list)
     application_answers: int = 0
+    flags: bool = False
+    """Whether an answer had flags and no splitStatus: an application, or a bootloader with image state."""
 
 
 def from_recovery(states: ImageStates, *, has_state: bool) -> bool:
@@ -56,7 +66,8 @@ def from_recovery(states: ImageStates, *, has_state: bool) -> bool:
 def enter(unit: Unit) -> Entered:
     """Bring the unit into serial recovery by the configured entries, in order.
 
-    Raises RecoveryNotEntered with what was tried and seen. Lines are released before it returns or raises.
+    Raises RecoveryNotEntered with what was tried and seen. Lines are released before it returns or raises. Trouble of
+    probe or line is raised as such where there is no other way in.
     """
     evidence = _Evidence()
     position, since = unit.uart.console.position, unit.now()
@@ -65,7 +76,9 @@ def enter(unit: Unit) -> Entered:
         began = time.monotonic()
         try:
             images = _ENTRIES[entry](unit, evidence)
-        except SmpError as error:
+        except (SmpError, ProbeError, LineError) as error:
+            if isinstance(error, BoardError) and len(unit.config.recovery.entry) == 1:
+                raise
             evidence.tried.append(f"{entry}: {error}")
             continue
         unit.session += 1
@@ -79,8 +92,8 @@ def _reset(unit: Unit) -> None:
 
 def _by_gpio(unit: Unit, evidence: _Evidence) -> ImageStates:
     """Hold the recovery pin through a reset that MCUboot's gate accepts, until recovery answers."""
-    unit.rig.set_line("recovery", asserted=True)
     try:
+        unit.rig.set_line("recovery", asserted=True)
         _reset(unit)
         return _wait(unit, evidence)
     finally:
@@ -110,13 +123,15 @@ def _wait(unit: Unit, evidence: _Evidence) -> ImageStates:
     deadline = time.monotonic() + unit.config.recovery.timeout
     unit.uart.discard()
     while True:
-        states = unit.client.poll_images(_POLL, deadline)
-        if from_recovery(states, has_state=unit.profile.image_state):
-            return states
+        with suppress(SmpRejected):  # an application without the image group: MCUboot always has a list
+            states = unit.client.poll_images(_POLL, deadline)
+            if from_recovery(states, has_state=unit.profile.image_state):
+                return states
+            evidence.flags |= states.split_status is None
         evidence.application_answers += 1
+        time.sleep(_POLL)
         if time.monotonic() >= deadline:
             raise SmpTimeout("only the application answered, not the bootloader")
-        time.sleep(_POLL)
 
 
 def _explain(unit: Unit, evidence: _Evidence, seen: str) -> str:
@@ -125,6 +140,11 @@ def _explain(unit: Unit, evidence: _Evidence, seen: str) -> str:
     if evidence.application_answers:
         parts.append(
             f"; the running application answered {evidence.application_answers} times, so the board had booted"
+        )
+    if evidence.flags:
+        parts.append(
+            "; the answers had flags but no splitStatus: if the bootloader itself sends flags"
+            " (CONFIG_BOOT_SERIAL_IMG_GRP_IMAGE_STATE), set image_state = true in [bootloader]"
         )
     causes = _reset_causes(unit)
     if causes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ _START_TIMEOUT = 15.0
 """pyOCD's import takes about a second; a loaded machine needs more."""
 _CALL_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 5.0
+_KILL_TIMEOUT = 2.0
+"""What a child that hangs gets to release its lines; it gives a running call 0.7 s of it."""
 _KINDS: Mapping[str, type[BoardError]] = {"probe": ProbeError, "line": LineError}
 
 
@@ -71,11 +74,14 @@ class Rig:
         """Start the child; it opens the lines, inactive, and releases what an earlier one may have left."""
         if self._child is not None and self._child.poll() is None:
             return
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
+        self.stop()
+        # Appended to: child and parent share the file's offset, and the parent moves it to read.
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed in stop
         self._buffer = b""
-        # A session of its own: Ctrl-C at the terminal must reach pytest alone, the child goes by its pipe.
+        # A session of its own: Ctrl-C at the terminal must reach pytest alone, the child goes by its pipe. -P: a
+        # serial.py in the current directory is not the module.
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "pytest_nrfdfu.board.rig_child"],
+            [sys.executable, "-P", "-m", "pytest_nrfdfu.board.rig_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -85,21 +91,25 @@ class Rig:
         try:
             self._exchange("start", self._settings, _START_TIMEOUT)
         except _ChildGoneError as gone:
-            self.stop()
-            raise gone.as_board_error() from None
+            self._end(gone.patience)
+            raise gone.as_board_error("it was ended") from None
         except BoardError:
             self.stop()
             raise
 
     def stop(self) -> None:
         """Release everything and end the child."""
+        self._end(_CLOSE_TIMEOUT)
+
+    def _end(self, patience: float) -> None:
+        """Close the pipe, on which the child releases everything and ends; by force after `patience` seconds."""
         child, self._child = self._child, None
         if child is not None:
             _close(child.stdin)
             try:
-                child.wait(_CLOSE_TIMEOUT)
+                child.wait(patience)
             except subprocess.TimeoutExpired:
-                child.kill()
+                _kill(child)
                 child.wait()
             _close(child.stdout)
         if self._log is not None:
@@ -122,7 +132,7 @@ class Rig:
         self.call("set_line", name=name, asserted=asserted)
 
     def release(self) -> None:
-        """Let go of all lines and of nRESET."""
+        """Let go of all lines."""
         self.call("release")
 
     def probe_info(self) -> dict[str, Any]:
@@ -141,20 +151,21 @@ class Rig:
 
     def call(self, method: str, /, *, deadline: float = _CALL_TIMEOUT, **arguments: Any) -> Any:
         """One call to the child; BoardError (ProbeError, LineError) if it fails or takes longer than `deadline` s."""
-        self.start()
+        if self._child is None:
+            self.start()
         try:
             return self._exchange(method, arguments, deadline)
         except _ChildGoneError as gone:
-            self.stop()
-            self._repair()
-            raise gone.as_board_error() from None
+            self._end(gone.patience)
+            raise gone.as_board_error(self._repair()) from None
 
-    def _repair(self) -> None:
-        """Start a fresh child, which releases what the dead one left; its own trouble must not hide the first."""
+    def _repair(self) -> str:
+        """Start a fresh child, which releases what the dead one left; what came of it, in words."""
         try:
             self.start()
-        except BoardError:
-            self.stop()
+        except BoardError as trouble:  # which must not hide the first
+            return f"a fresh one cannot work either, so lines may still be asserted ({trouble})"
+        return "it was replaced, and everything released"
 
     # --- pipe -------------------------------------------------------------------------------------------------------
 
@@ -169,13 +180,15 @@ class Rig:
             child.stdin.flush()
         except OSError:
             raise _ChildGoneError(self.name, method, "its process has died", self._said()) from None
-        answer = self._answer(child.stdout, method, seconds)
+        deadline = time.monotonic() + seconds
+        answer: dict[str, Any] = {}
+        while answer.get("id") != self._ids:  # else of a call that Ctrl-C interrupted
+            answer = self._answer(child.stdout, method, seconds, deadline)
         if "error" in answer:
             raise _KINDS.get(answer.get("kind", ""), BoardError)(f"{self.name}: {answer['error']}")
         return answer.get("result")
 
-    def _answer(self, pipe: IO[bytes], method: str, seconds: float) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds
+    def _answer(self, pipe: IO[bytes], method: str, seconds: float, deadline: float) -> dict[str, Any]:
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
@@ -187,8 +200,12 @@ class Rig:
                     raise _ChildGoneError(self.name, method, "its process has died", self._said())
                 self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        # Else what a sitecustomize printed before the child could turn its output away.
+        return answer if isinstance(answer, dict) else {}
 
     def _said(self) -> str:
         """The last of what the child printed: pyOCD's own words."""
@@ -203,20 +220,33 @@ class _ChildGoneError(BoardError):
     """The child hangs or has died."""
 
     def __init__(self, name: str, method: str, why: str, said: str, *, hung: bool = False) -> None:
-        self._lines = method == "set_line"
-        advice = "unplug the probe and plug it in again" if hung else "see what it said"
+        self._line = method == "set_line"
+        self.patience = _KILL_TIMEOUT if hung else _CLOSE_TIMEOUT
+        self._advice = "its driver or command hangs"
+        if hung and not self._line:
+            self._advice += ": unplug the probe and plug it in again"
+        elif not hung:
+            self._advice = "see what it said"
         last = f"; it said: {said.splitlines()[-1]}" if said else ""
-        super().__init__(
-            f"{name}: the process that owns probe and lines was asked for {method}: {why}{last};"
-            f" it was replaced, and everything released. If this happens again, {advice}"
-        )
+        super().__init__(f"{name}: the process that owns probe and lines was asked for {method}: {why}{last}")
 
-    def as_board_error(self) -> BoardError:
-        return (LineError if self._lines else ProbeError)(*self.args)
+    def as_board_error(self, outcome: str) -> BoardError:
+        """The error for the caller; `outcome`: what was done about it."""
+        kind = LineError if self._line else ProbeError
+        return kind(f"{self}; {outcome}. If this happens again, {self._advice}")
 
 
 def _line_settings(line: LineConfig) -> dict[str, Any]:
     return line.model_dump(by_alias=True, mode="json")
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End a child that hangs, and the commands that it started: it leads a process group of its own."""
+    if os.name == "posix":
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    else:
+        child.kill()
 
 
 def _close(pipe: IO[bytes] | None) -> None:

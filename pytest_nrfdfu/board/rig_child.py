@@ -1,8 +1,9 @@
 """The child process that owns one unit's probe and lines: ``python -m pytest_nrfdfu.board.rig_child``.
 
-Started by `pytest_nrfdfu.board.rig`, which see for the protocol. Nothing but answers goes to the pipe: standard output
-is turned to standard error before pyOCD is imported. When the pipe closes, all lines are released and the process ends,
-also when a call hangs: then after `_GRACE` seconds, by force.
+Started by `pytest_nrfdfu.board.rig`, which see for the protocol. The pipes carry nothing but calls and answers: before
+a driver or an external command could use them, standard output is turned to standard error and standard input to
+nothing. When the pipe closes, all lines are released and the process ends, also when a call hangs: then after `_GRACE`
+seconds, by force, with the commands that it runs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import signal
 import sys
 import threading
 import traceback
-from typing import Any
+from typing import Any, BinaryIO
 
 from pytest_nrfdfu.board.lines import Line, make_line
 from pytest_nrfdfu.board.probe import Probe
@@ -24,6 +25,8 @@ __all__ = ["main"]
 
 _GRACE = 0.7
 """Seconds that a running call gets to end after the parent has gone."""
+_RELEASE = 1.0
+"""Seconds that the lines get to be released when a call hangs, which may hold what they need."""
 
 
 class _Server:
@@ -41,6 +44,10 @@ class _Server:
         if probe is not None:
             self._probe = Probe(probe["unique_id"], probe["target"], hold)
             self._probe.repair()
+
+    @property
+    def line_count(self) -> int:
+        return len(self._lines)
 
     def reset(self, kind: str) -> None:
         if kind == "line":
@@ -71,11 +78,13 @@ class _Server:
         self._need_probe().write32(address, value)
 
     def close(self) -> None:
+        """Let go of all lines, then give their ports back: two lines may share one."""
+        try:
+            self.release()
+        except LineError as error:
+            print(error, file=sys.stderr)  # noqa: T201 - the parent keeps it
         for line in self._lines.values():
-            try:
-                line.close()
-            except LineError as error:
-                print(error, file=sys.stderr)  # noqa: T201 - the parent keeps it
+            line.close()
 
     def _line(self, name: str) -> Line:
         try:
@@ -109,22 +118,17 @@ def _answer(server: _Server, request: dict[str, Any]) -> dict[str, Any]:
 def main() -> int:
     """Serve calls from standard input until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
+    calls, answers = _take_pipes()
     server = _Server()
     requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-
-    def give_up() -> None:
-        server.close()
-        os._exit(1)
+    idle = threading.Event()
 
     def read() -> None:
-        for line in sys.stdin.buffer:
+        for line in calls:
             requests.put(line)
         requests.put(None)
-        timer = threading.Timer(_GRACE, give_up)
-        timer.daemon = True
-        timer.start()
+        if not idle.wait(_GRACE):
+            _give_up(server)
 
     signal.signal(signal.SIGTERM, lambda *_: requests.put(None))
     threading.Thread(target=read, daemon=True).start()
@@ -135,8 +139,35 @@ def main() -> int:
     except OSError:
         pass  # the parent has gone
     finally:
-        server.close()
+        idle.set()
+        _release(server)
     return 0
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Standard input and output, for calls and answers alone; what a driver reads or prints goes elsewhere."""
+    calls = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return calls, answers
+
+
+def _release(server: _Server) -> None:
+    """Let go of the lines, but do not wait for ever: an external command may hang."""
+    releasing = threading.Thread(target=server.close, daemon=True)
+    releasing.start()
+    releasing.join(_RELEASE * (1 + server.line_count))
+
+
+def _give_up(server: _Server) -> None:
+    """A call hangs and the parent has gone."""
+    _release(server)
+    if os.name == "posix" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # a command that hangs goes as well
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ import queue
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from pytest_nrfdfu.board.console import Console
 from pytest_nrfdfu.errors import PortGone, UartError
 from pytest_nrfdfu.smp import console as framing
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["Received", "Traffic", "Uart"]
 
@@ -53,11 +52,21 @@ class Traffic(NamedTuple):
     data: bytes
 
 
+@dataclass(slots=True)
+class _Opened:
+    """One opening of the port. A reader thread that outlives its opening must not touch the next one."""
+
+    port: Any
+    packets: queue.SimpleQueue[Received | None] = field(default_factory=queue.SimpleQueue)
+    failure: BaseException | None = None
+    closing: bool = False
+
+
 class Uart:
     """A serial port (path or URL of pyserial), opened exclusively.
 
-    `open` and `close` may alternate. Errors of the port, in the reader thread too, come out of `send` and `receive`
-    as UartError or PortGone.
+    `open` and `close` may alternate; `open` on a port that was lost opens it again. Errors of the port, in the reader
+    thread too, come out of `send` and `receive` as UartError or PortGone.
     """
 
     def __init__(self, port: str, baudrate: int = 115200, *, flow_control: str = "none") -> None:
@@ -68,25 +77,23 @@ class Uart:
         self.faults: deque[tuple[float, framing.Fault]] = deque(maxlen=100)
         self.bytes_received = 0
         self._flow_control = flow_control
-        self._port: Any = None
+        self._opened: _Opened | None = None
         self._thread: threading.Thread | None = None
-        self._packets: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
-        self._failure: BaseException | None = None
-        self._closing = False
 
     @property
     def is_open(self) -> bool:
         """Whether the port is open and has not failed."""
-        return self._port is not None and self._failure is None
+        return self._opened is not None and self._opened.failure is None
 
     def open(self) -> None:
         """Open the port and start reading; UartError if that cannot be done."""
-        if self._port is not None:
+        if self.is_open:
             return
+        self.close()
         import serial
 
         try:
-            port = serial.serial_for_url(self.port, do_not_open=True)
+            port: Any = serial.serial_for_url(self.port, do_not_open=True)
             port.baudrate = self.baudrate
             port.timeout = _POLL
             port.rtscts = self._flow_control == "rtscts"
@@ -97,16 +104,15 @@ class Uart:
             port.open()
         except _port_errors(ValueError) as error:
             raise UartError(self._not_opened(error)) from error
-        self._failure = None
-        self._closing = False
-        self._packets = queue.SimpleQueue()
-        self._port = port
+        self._opened = _Opened(port)
         self.console.reopen()
-        self._thread = threading.Thread(target=self._read, args=(port,), name=f"uart {self.port}", daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(self._opened,), name=f"uart {self.port}", daemon=True)
         self._thread.start()
 
     def _not_opened(self, error: BaseException) -> str:
         text = f"cannot open {self.port}: {error}"
+        if self.port == "auto":
+            return f"{text}; finding the port by itself is not built in yet: give its path as [uart] port"
         if "exclusively lock" in text or "busy" in text.lower():
             return f"{text}; another process has it open: close the terminal program or the other test run"
         if "Permission" in text:
@@ -117,41 +123,42 @@ class Uart:
 
     def close(self) -> None:
         """Stop reading and close the port."""
-        port, self._port = self._port, None
-        if port is None:
+        opened, self._opened = self._opened, None
+        if opened is None:
             return
-        self._closing = True
-        cancel: Callable[[], None] | None = getattr(port, "cancel_read", None)
-        if cancel is not None:
-            try:
-                cancel()
-            except _port_errors():
-                pass
+        opened.closing = True
+        with suppress(AttributeError, *_port_errors()):  # AttributeError: a port whose read cannot be cancelled
+            opened.port.cancel_read()
         if self._thread is not None:
             self._thread.join(_CLOSE_TIMEOUT)
-        self.console.close("the port was closed")
-        try:
-            port.close()
-        except _port_errors():
-            pass
+        self.console.close(f"{self.port} was closed")
+        with suppress(*_port_errors()):
+            opened.port.close()
 
     # --- what the client uses ---------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
         """Write bytes; UartError if the port does not take them."""
-        self._check()
+        import serial
+
+        opened = self._check()
         self.traffic.append(Traffic(time.monotonic(), "tx", data))
         try:
-            self._port.write(data)
+            opened.port.write(data)
+        except serial.SerialTimeoutException as error:
+            raise UartError(
+                f"{self.port} took {len(data)} bytes not within {_WRITE_TIMEOUT:g} s; is flow control on, and nothing"
+                " that lets the bytes out? See [uart] flow_control"
+            ) from error
         except _port_errors() as error:
-            self._failure = error
+            self._lost(opened, error)
             raise PortGone(f"{self.port} was lost while writing: {error}") from error
 
     def receive(self, timeout: float) -> Received | None:
         """The next SMP packet, or None after `timeout` seconds."""
-        self._check()
+        opened = self._check()
         try:
-            item = self._packets.get(timeout=max(0.0, timeout))
+            item = opened.packets.get(timeout=max(0.0, timeout))
         except queue.Empty:
             return None
         if item is None:
@@ -160,16 +167,15 @@ class Uart:
 
     def discard(self) -> None:
         """Forget the packets that nobody asked for."""
-        while True:
-            try:
-                self._packets.get_nowait()
-            except queue.Empty:
-                return
+        opened = self._check()
+        with suppress(queue.Empty):
+            while opened.packets.get_nowait() is not None:
+                pass
 
     def summary(self, since: float, position: int) -> str:
         """What the port carried since a time and a console position, in a few words, for error messages."""
         parts = []
-        faults = [fault for when, fault in self.faults if when >= since]
+        faults = [fault for when, fault in self.faults.copy() if when >= since]
         if faults:
             parts.append(f"{len(faults)} broken frames (the last: {faults[-1]})")
         text = self.console.since(position)
@@ -180,42 +186,53 @@ class Uart:
             return "nothing came from the board meanwhile"
         return "meanwhile the board sent " + " and ".join(parts)
 
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise PortGone(f"{self.port} was lost: {self._failure}") from self._failure
-        if self._port is None:
+    def _check(self) -> _Opened:
+        opened = self._opened
+        if opened is None:
             raise UartError(f"{self.port} is not open")
+        if opened.failure is not None:
+            raise PortGone(f"{self.port} was lost: {opened.failure}") from opened.failure
+        return opened
+
+    def _lost(self, opened: _Opened, error: BaseException) -> None:
+        """The port does not work any more: whoever waits for packets or text is told."""
+        opened.failure = error
+        self.console.close(f"{self.port} was lost: {error}", lost=True)
+        opened.packets.put(None)
 
     # --- reader thread ----------------------------------------------------------------------------------------------
 
-    def _read(self, port: Any) -> None:
+    def _read(self, opened: _Opened) -> None:
         decoder = framing.Decoder()
         shown = 0
-        packets = self._packets
-        while not self._closing:
+        while not opened.closing:
             try:
-                data = port.read(max(1, port.in_waiting))
+                data = opened.port.read(max(1, opened.port.in_waiting))
             except _port_errors(TypeError) as error:  # TypeError: closed during the read
-                if not self._closing:
-                    self._failure = error
-                    self.console.close(f"{self.port} was lost: {error}")
-                    packets.put(None)
+                if not opened.closing:
+                    self._lost(opened, error)
                 return
-            if not data:
-                continue
-            now = time.monotonic()
-            self.bytes_received += len(data)
-            self.traffic.append(Traffic(now, "rx", data))
-            for event in decoder.feed(data):
-                match event:
-                    case framing.Packet():
-                        packets.put(Received(now, event.data))
-                    case framing.Text():
-                        self.console.write(event.data[shown:])
-                        shown = 0
-                    case framing.Fault():
-                        self.faults.append((now, event))
-            pending = decoder.pending_text
-            if len(pending) > shown:
-                self.console.write(pending[shown:])
-                shown = len(pending)
+            if data:
+                shown = self._take(opened, decoder, data, shown)
+
+    def _take(self, opened: _Opened, decoder: framing.Decoder, data: bytes, shown: int) -> int:
+        """Sort what came. `shown`, and the result: bytes of the unfinished line that are on the console already."""
+        now = time.monotonic()
+        self.bytes_received += len(data)
+        self.traffic.append(Traffic(now, "rx", data))
+        for event in decoder.feed(data):
+            match event:
+                case framing.Packet():
+                    opened.packets.put(Received(now, event.data))
+                case framing.Text():
+                    self.console.write(event.data[shown:])
+                    shown = 0
+                case framing.Fault():
+                    self.faults.append((now, event))
+        pending = decoder.pending_text
+        if pending == b"\r":  # of a line end LF CR in front of a packet, perhaps: then it is no text
+            return shown
+        if len(pending) > shown:
+            self.console.write(pending[shown:])
+            shown = len(pending)
+        return shown

@@ -6,12 +6,14 @@ A unit outlives tests; a `Board` is the handle that one test gets on it.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from pytest_nrfdfu.board.client import SmpClient
 from pytest_nrfdfu.board.rig import Rig
 from pytest_nrfdfu.board.uart import Uart
 from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.errors import SmpTimeout
 from pytest_nrfdfu.smp.timing import Link
 from pytest_nrfdfu.smp.upload import Limits, Upload
 
@@ -71,11 +73,10 @@ class Unit:
 
     def close(self) -> None:
         """Release the lines and close everything."""
-        try:
-            self.rig.stop()
-        finally:
-            self.console_uart.close()
-            self.uart.close()
+        with ExitStack() as closing:
+            closing.callback(self.uart.close)
+            closing.callback(self.console_uart.close)
+            closing.callback(self.rig.stop)
 
     def forget(self) -> None:
         """What was proved may not hold any more."""
@@ -90,17 +91,26 @@ class Unit:
     def limits(self) -> Limits:
         """What the bootloader takes: as it says itself if it does, else by its profile."""
         size = self.profile.receive_size
-        if self.profile.rejects_unknown and (params := self.client.params()) is not None:
-            told = self.config.bootloader.receive_size
-            size = params.buf_size if told is None else min(told, params.buf_size)
+        if self.profile.rejects_unknown:
+            with suppress(SmpTimeout):  # then the profile is wrong about rc 8, but not in what matters here
+                size = self._told_size(size)
         line_length = min(self.profile.line_length - 1, Limits().line_length)
         # The decode buffer holds the packet beside length and CRC: 4 bytes less than its size (measured).
         return Limits(
             max_packet=size - 4,
             line_length=line_length,
             erases_at_start=not self.profile.erase_progressively,
-            repeat_image=not self.profile.lists_valid_only,
+            repeat_image=not self.profile.image_at_start_only,
+            line_buffers=self.profile.line_buffers,
         )
+
+    def _told_size(self, size: int) -> int:
+        """The buffer size that the bootloader tells, not over the one configured; `size` if it does not tell."""
+        params = self.client.params()
+        if params is None:
+            return size
+        told = self.config.bootloader.receive_size
+        return params.buf_size if told is None else min(told, params.buf_size)
 
     def transcript(self, since: float = 0.0) -> list[tuple[float, str, bytes]]:
         """What the port carried since a time (seconds, monotonic), oldest first."""

@@ -268,7 +268,7 @@ class Machine:
                 if stall == "erase+write":
                     self._stall_per_word(len(data) // _WORD)
                 self.chip.program(address, data)
-        self._deliver()
+        self._deliver(idle=isinstance(self._effect, Idle))
 
     def _stall_per_word(self, words: int) -> None:
         """Received bytes of a write: the CPU gets at the FIFO between two words only."""
@@ -279,10 +279,10 @@ class Machine:
             self.uart.stall(self._began + number * word)
             self._deliver(self._began + number * word)
 
-    def _deliver(self, until: float | None = None) -> None:
+    def _deliver(self, until: float | None = None, *, idle: bool = False) -> None:
         """The UART interrupt: the program takes what has arrived."""
         now = self._now if until is None else until
-        data = self.uart.interrupts(now)
+        data = self.uart.interrupts(now, idle=idle)
         if not data or self.program is None:
             return
         self.program.interrupt(data)

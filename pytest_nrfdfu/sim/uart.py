@@ -94,14 +94,16 @@ class Wire:
         """Let the time of `count` bytes pass without any."""
         self.end = max(now, self.end) + self._span(count)
 
-    def take(self, until: float) -> bytes:
-        """Remove and return the bytes that are complete at `until`."""
+    def take(self, until: float, *, line: bool = False) -> bytes:
+        """Remove and return the bytes that are complete at `until`; with `line` not beyond the first newline."""
         if not self._bursts:
             return b""
         taken = bytearray()
-        while self._bursts:
+        while self._bursts and not (line and taken.endswith(b"\n")):
             burst = self._bursts[0]
             count = self._count(burst, until)
+            newline = burst.data.find(b"\n", burst.taken, count) if line else -1
+            count = newline + 1 if newline >= 0 else count
             if count > burst.taken:
                 taken += burst.data[burst.taken : count]
                 burst.taken = count
@@ -209,9 +211,13 @@ class Uart:
         """The chip goes on sending what `stop` returned; returns when the last byte has left."""
         return self._from_board.put(rest, now)
 
-    def interrupts(self, until: float) -> bytes:
-        """Take what the UART interrupt brings up to `until`, while the CPU runs."""
-        data = self._to_board.take(until)
+    def interrupts(self, until: float, *, idle: bool = False) -> bytes:
+        """Take what the UART interrupt brings up to `until`, while the CPU runs.
+
+        An `idle` program gets one line, and the next when it idles again. On a paced wire that comes by itself; where
+        bytes take no time, all lines of a packet would have to find a buffer before the program has seen the first.
+        """
+        data = self._to_board.take(until, line=idle)
         if self._fifo:
             data = bytes(self._fifo) + data
             self._fifo.clear()

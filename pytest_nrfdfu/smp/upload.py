@@ -4,7 +4,7 @@ MCUboot's serial recovery takes a chunk only at the offset that it expects, and 
 wants next, with rc 0 also when it wrote nothing. So the answer's `off` is the truth and the only thing that moves the
 upload on: after a lost response, an answer to an old chunk, a reset in between, the upload goes on from there.
 
-How much may be in flight is a policy's business; what is sent, matched, repeated and believed is this module's.
+How much may be in flight is the business of `window`; what is sent, matched, repeated and believed is this module's.
 
 Source: MCUboot, boot/boot_serial/src/boot_serial.c (bs_upload); Zephyr, smp_group_1.rst ("Image upload").
 """
@@ -12,7 +12,7 @@ Source: MCUboot, boot/boot_serial/src/boot_serial.c (bs_upload); Zephyr, smp_gro
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NoReturn
 
 from pytest_nrfdfu.errors import SmpMalformed, SmpTimeout, UploadFailed
 from pytest_nrfdfu.smp import console
@@ -21,6 +21,7 @@ from pytest_nrfdfu.smp.exchange import Sequence, Transmission
 from pytest_nrfdfu.smp.header import HEADER_SIZE, Header
 from pytest_nrfdfu.smp.messages import UploadRequest
 from pytest_nrfdfu.smp.timing import Link, RoundTrip
+from pytest_nrfdfu.smp.window import Chunk, EraseAware, Policy, StopAndWait, waiting_lines
 
 __all__ = ["Chunk", "Limits", "Policy", "StopAndWait", "Upload", "UploadCounters", "chunk_size"]
 
@@ -36,6 +37,8 @@ _SMALLEST_CAP = 140
 """Packets are not made smaller than this on account of losses."""
 _GROW_AFTER = 16
 """Chunks answered at the first try after which a shrunken packet size grows again; doubled with every shrinking."""
+_OVERLAP_LOSSES = 2
+"""Chunks repeated after which they are sent one at a time: this receiver, or this wire, does not bear more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,8 @@ class Limits:
     (MCUboot writes whole words only). `erases_at_start`: the chunk with offset 0 erases all pages. `repeat_image`: an
     image number other than 0 goes into every chunk, because MCUboot before v1.10.99-ncs1 (commit 6a8746d7) takes it
     from the chunk at hand, and 0 where there is none, and so would write all but the first chunk into the slot of
-    image 0; newer ones look at it at offset 0 only.
+    image 0; newer ones look at it at offset 0 only. `line_buffers`: how many the receiver has, for two chunks in flight
+    at a time; None: not known, so one.
     """
 
     max_packet: int = 1020
@@ -54,39 +58,7 @@ class Limits:
     align: int = 4
     erases_at_start: bool = False
     repeat_image: bool = False
-
-
-class Chunk(NamedTuple):
-    """One chunk on its way."""
-
-    off: int
-    size: int
-    sequence: int
-    packet: bytes
-    computed: float
-    sent_at: float
-    deadline: float
-    tries: int
-
-    @property
-    def end(self) -> int:
-        """The offset after it."""
-        return self.off + self.size
-
-
-class Policy(Protocol):
-    """How much may be in flight."""
-
-    def may_send(self, in_flight: tuple[Chunk, ...]) -> bool:
-        """Whether another chunk may be sent while `in_flight` are unanswered."""
-
-
-class StopAndWait:
-    """One chunk at a time: right for every server."""
-
-    def may_send(self, in_flight: tuple[Chunk, ...]) -> bool:
-        """Only when nothing is unanswered."""
-        return not in_flight
+    line_buffers: int | None = None
 
 
 @dataclass(slots=True)
@@ -105,6 +77,8 @@ class UploadCounters:
     malformed: int = 0
     """Answers to a chunk that could not be read, and so count as none."""
     largest_chunk: int = 0
+    window: int = 0
+    """The most chunks that were in flight at a time."""
     progress: list[tuple[float, int]] = field(default_factory=list)
 
 
@@ -160,7 +134,10 @@ class Upload:
         version: int = 1,
         tries: int = 10,
     ) -> None:
-        """`start`: go on with an upload broken off after that many acknowledged bytes."""
+        """`start`: go on with an upload broken off after that many acknowledged bytes.
+
+        `policy`: by default the one that `limits` allow.
+        """
         if not data:
             raise UploadFailed("there is nothing to upload: the image is empty")
         if not 0 <= start <= len(data):
@@ -174,7 +151,13 @@ class Upload:
         self._sequences = sequences
         self._link = link
         self._round_trip = round_trip
+        lines = None if policy else waiting_lines(self.limits.line_buffers)
         self._policy = policy or StopAndWait()
+        self._overlap_cap: int | None = None
+        """The largest packet as long as chunks overlap; None when they do not."""
+        if lines is not None:
+            self._policy = EraseAware(total=len(data), page_size=link.page_size)
+            self._overlap_cap = console.max_packet(lines, self.limits.line_length)
         self._image = image
         self._sha = sha
         self._version = version
@@ -218,7 +201,8 @@ class Upload:
         if not self._started:
             self._started = True
             self.counters.progress.append((now, self.acknowledged))
-        return Transmission(self._send(self._make(self._next, self._sequences.take(), now)).packet)
+        chunk = self._make(self._next, self._sequences.take(), now, self._busy(now))
+        return Transmission(self._send(chunk).packet)
 
     def receive(self, packet: bytes, now: float) -> bool:
         """Take one packet; False if it is not an answer to a chunk in flight."""
@@ -242,23 +226,31 @@ class Upload:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _make(self, off: int, sequence: int, now: float) -> Chunk:
+    def _make(self, off: int, sequence: int, now: float, wait: float = 0.0) -> Chunk:
+        """A chunk whose turn comes after `wait` seconds, when what is in flight has been answered."""
         request = UploadRequest(off=off, image=self._image if self._image and self.limits.repeat_image else None)
         if off == 0:
             request = UploadRequest(off=off, length=len(self._data), image=self._image, sha=self._sha)
         left = len(self._data) - off
-        size = chunk_size(request, self._cap, self.limits, left)
+        cap = min(self._cap, self._overlap_cap or self._cap)
+        size = chunk_size(request, cap, self.limits, left)
         if size == 0:
             raise UploadFailed(
-                f"packets of at most {self._cap} bytes leave no room for data in the request at offset {off};"
+                f"packets of at most {cap} bytes leave no room for data in the request at offset {off};"
                 " give a larger receive_size in [bootloader]"
             )
         packet = encode(replace(request, data=self._data[off : off + size]), sequence, self._version)
         computed = self._link.exchange(console.wire_size(len(packet), self.limits.line_length)) + self._flash_time(
             off, size
         )
+        computed += wait
         deadline = now + self._round_trip.timeout(computed)
         return Chunk(off, size, sequence, packet, computed, now, deadline, 1)
+
+    def _busy(self, now: float) -> float:
+        """Seconds until the last chunk in flight should be answered."""
+        last = self._in_flight[-1] if self._in_flight else None
+        return max(0.0, last.sent_at + last.computed - now) if last is not None else 0.0
 
     def _flash_time(self, off: int, size: int) -> float:
         erased = len(self._data) if off == 0 and self.limits.erases_at_start else size
@@ -267,6 +259,7 @@ class Upload:
 
     def _send(self, chunk: Chunk) -> Chunk:
         self._in_flight.append(chunk)
+        self.counters.window = max(self.counters.window, len(self._in_flight))
         self._next = chunk.end
         self._high_water = max(self._high_water, chunk.end)
         self.counters.chunks += 1
@@ -279,6 +272,7 @@ class Upload:
             self._give_up_silent(chunk)
         self._clean = 0
         self.counters.retries += 1
+        self._lost()
         if chunk.tries % _SHRINK_AFTER == 0 and self._cap > _SMALLEST_CAP:
             self._cap = max(_SMALLEST_CAP, self._cap // 2)
             self._grow_after *= 2
@@ -329,6 +323,7 @@ class Upload:
             self._in_flight = [other for other in self._in_flight if other.end > off]
         else:
             self.counters.resyncs += 1
+            self._lost()
             self._in_flight.clear()
             self._next = off
         if off < self.acknowledged:
@@ -342,6 +337,11 @@ class Upload:
         self.acknowledged = off
         self.counters.progress.append((now, off))
         self._grow(chunk)
+
+    def _lost(self) -> None:
+        if self._overlap_cap is not None and self.counters.retries + self.counters.resyncs >= _OVERLAP_LOSSES:
+            self._overlap_cap = None
+            self._policy = StopAndWait()
 
     def _set_back(self, off: int) -> None:
         self._setbacks += 1

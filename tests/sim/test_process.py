@@ -160,15 +160,21 @@ def test_pyocd_reaches_the_probe():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_and_nothing_is_left(number):
     sim = Process()
-    uart = sim["uart"]
-    with connect(sim["control"]), SimAdmin(sim["admin"]) as admin, connect(sim["probe"]):
-        admin.counters()
-        sim.child.send_signal(number)
-        assert sim.wait() == (0, "")
-    assert not alive(sim["pid"])
-    assert not Path(uart).exists()
-    with pytest.raises(ConnectionRefusedError):
-        connect(sim["admin"])
+    # Open here, so that nobody else gets the same name meanwhile.
+    uart = os.open(sim["uart"], os.O_RDWR | os.O_NOCTTY)
+    try:
+        with connect(sim["control"]) as control, connect(sim["admin"]) as admin, connect(sim["probe"]) as probe:
+            sim.child.send_signal(number)
+            assert sim.wait() == (0, "")
+            assert not alive(sim["pid"])
+            for connection in (control, admin, probe):
+                while connection.recv(1000):
+                    pass  # what was said before the end
+        assert not Path(sim["uart"]).exists()
+        with pytest.raises(OSError, match="Input/output error"):
+            os.write(uart, b"x")
+    finally:
+        os.close(uart)
 
 
 def test_the_end_of_its_standard_input_ends_it():
@@ -177,7 +183,7 @@ def test_the_end_of_its_standard_input_ends_it():
         sim.child.stdin.close()
         sim.child.stdin = None
         assert sim.wait() == (0, "")
-    assert not Path(sim["uart"]).exists()
+        assert not Path(sim["uart"]).exists()
 
 
 def test_input_that_says_nothing_does_not_end_it(tmp_path):

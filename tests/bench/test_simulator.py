@@ -1,0 +1,117 @@
+"""The simulated board as the bench starts it."""
+
+import subprocess
+import sys
+
+import pytest
+from simulator import alive, wait_until
+
+from pytest_nrfdfu.bench import simulator as simulator_module
+from pytest_nrfdfu.bench.simulator import Simulator
+from pytest_nrfdfu.config import BoardConfig, SerialLine
+from pytest_nrfdfu.errors import BoardError
+from pytest_nrfdfu.sim_admin import SimAdmin
+
+
+def config(**tables):
+    return BoardConfig.model_validate({"board": "own-sim", **tables})
+
+
+@pytest.fixture
+def start(request):
+    def start(**tables):
+        simulator = Simulator(config(**tables))
+        request.addfinalizer(simulator.stop)
+        return simulator
+
+    return start
+
+
+def test_its_endpoints_are_filled_in(start):
+    simulator = start(sim={"baudrate": 460800}, recovery={"timeout": 3.0})
+    wired, ends = simulator.wired(), simulator.endpoints
+    assert (wired.uart.port, wired.uart.baudrate) == (ends["uart"], 460800)
+    assert wired.probe is not None
+    assert wired.probe.unique_id == ends["probe"]
+    assert wired.recovery.line == SerialLine(driver="serial", port=ends["control"], line="rts", active="low")
+    assert wired.recovery.timeout == 3.0
+    assert wired.reset.line is None
+    assert wired.board == "own-sim"
+    assert wired.simulated, "what it is stays known"
+    with SimAdmin(simulator.admin) as admin:
+        assert admin.counters()["program"] == "bootloader"
+
+
+def test_a_reset_line_is_wired_where_it_is_asked_for(start):
+    wired = start(sim={"baudrate": 0}, recovery={"reset": "line"}).wired()
+    assert wired.reset.line is not None
+    assert wired.recovery.line is not None
+    assert (wired.reset.line.line, wired.recovery.line.line) == ("dtr", "rts")
+    assert wired.reset.line.port == wired.recovery.line.port
+
+
+def test_what_is_known_of_its_bootloader_is_what_it_was_started_with(start):
+    sim = {"bootloader": "ncs-1.9", "image_state": True, "hash": True}
+    wired = start(sim=sim, bootloader={"receive_size": 256}).wired()
+    profile = wired.bootloader.resolve()
+    assert (profile.name, profile.image_state, profile.hash, profile.receive_size) == ("ncs-1.9", True, True, 256)
+    assert profile.line_buffers == 2
+    again = BoardConfig.model_validate(wired.model_dump(mode="json", by_alias=True))
+    assert again.bootloader.resolve() == profile, "also behind xdist, where every field has been set"
+
+
+def test_it_stops(start):
+    simulator = start(sim={})
+    pid = simulator.pid
+    assert alive(pid)
+    simulator.stop()
+    assert not alive(pid)
+
+
+def test_what_it_cannot_be_is_told_with_its_own_words(tmp_path):
+    (tmp_path / "app.bin").write_bytes(b"no image")
+    with pytest.raises(BoardError, match=r"own-sim did not start: .*is not a signed MCUboot image .*check its \[sim\]"):
+        Simulator(config(sim={"image": tmp_path / "app.bin"}))
+
+
+def test_a_simulator_that_says_nothing_is_given_up(monkeypatch):
+    popen = subprocess.Popen
+
+    def silent(_command, **kwargs):
+        return popen([sys.executable, "-c", "import sys; sys.stdin.read()"], **kwargs)
+
+    monkeypatch.setattr(simulator_module, "_START_TIMEOUT", 0.2)
+    monkeypatch.setattr(subprocess, "Popen", silent)
+    with pytest.raises(BoardError, match=r"did not start within 0.2 s: it printed nothing"):
+        Simulator(config(sim={}))
+
+
+def test_a_board_that_is_not_simulated_is_not_simulated():
+    with pytest.raises(ValueError, match="b is not a simulated board"):
+        Simulator(BoardConfig.model_validate({"board": "b", "recovery": {"entry": ["smp"]}}))
+
+
+def test_it_does_not_outlive_who_started_it():
+    script = (
+        "import os; from pytest_nrfdfu.bench.simulator import Simulator; from pytest_nrfdfu.config import BoardConfig\n"
+        "s = Simulator(BoardConfig.model_validate({'board': 'b', 'sim': {}})); print(s.pid, s.admin, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
+    assert done.returncode == -9
+    _, address = done.stdout.decode().split()
+
+    def gone():
+        try:
+            SimAdmin(address).close()
+        except BoardError:
+            return True
+        return False
+
+    wait_until(gone, "the simulator's end")
+
+
+def test_modules_in_the_current_directory_are_not_taken(start, tmp_path, monkeypatch):
+    (tmp_path / "asyncio.py").write_text("raise SystemExit('the wrong asyncio')\n")
+    monkeypatch.chdir(tmp_path)
+    assert start(sim={}).endpoints["simulated"]

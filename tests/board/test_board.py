@@ -1,0 +1,130 @@
+"""The Board that tests hold."""
+
+import pytest
+from simulator import wait_until
+
+from board.conftest import answer, wired
+from pytest_nrfdfu.board.board import Board
+from pytest_nrfdfu.board.recovery import enter
+from pytest_nrfdfu.errors import NotBooted, SmpTimeout
+from pytest_nrfdfu.smp.header import Group
+from pytest_nrfdfu.smp.timing import RoundTrip
+
+
+@pytest.fixture
+def board(sim):
+    """A handle on the board with its application running."""
+    handle = Board(sim.unit)
+    handle.reset()
+    sim.admin.reset_counters()
+    return handle
+
+
+def test_it_says_what_it_is(board, sim):
+    assert (board.name, board.unit) == ("sim", "sim")
+    assert board.config is sim.unit.config
+    assert set(board.lines) == {"recovery"}
+
+
+def test_a_reset_is_a_pin_reset_and_waits_for_the_application(board, sim):
+    assert board.reset() == "console"
+    assert sim.resets() == {"RESETPIN": 1}
+    assert board.console.expect(r"application (\S+) hash", timeout=0)[1] == "1.0.0"
+
+
+def test_a_reset_need_not_be_waited_for(board, sim):
+    assert board.reset(wait=False) == ""
+    wait_until(lambda: sim.admin.counters()["program"] == "application", "the boot")
+
+
+def test_a_reset_into_recovery_is_not_booted(board, sim, monkeypatch):
+    timing = sim.unit.config.boot.model_copy(update={"timeout": 0.5})
+    monkeypatch.setattr(sim.unit, "config", sim.unit.config.model_copy(update={"boot": timing}))
+    board.lines["recovery"].press()
+    assert sim.admin.counters()["recovery_pin_low"]
+    try:
+        with pytest.raises(NotBooted, match="still in serial recovery, which lists the image as valid"):
+            board.reset()
+    finally:
+        board.lines["recovery"].release()
+    assert not sim.admin.counters()["recovery_pin_low"]
+
+
+def test_a_reset_may_be_by_line(builds):
+    settings = {"recovery": {"reset": "line"}, "sim": {"image": builds[0].path}}
+    with wired(**settings) as other:
+        handle = Board(other.unit)
+        assert set(handle.lines) == {"recovery", "reset"}
+        opened = other.admin.counters()["probe"]["owners_seen"]
+        other.admin.reset_counters()
+        assert handle.reset() == "console"
+        assert other.resets() == {"RESETPIN": 1}
+        assert enter(other.unit).method == "gpio"
+        assert other.resets() == {"RESETPIN": 1}
+        assert not other.admin.counters()["nreset_low"]
+        assert other.admin.counters()["probe"]["owners_seen"] == opened, "the probe took no part"
+
+
+def test_a_board_without_probe_and_line_is_asked_to_reset(far, no_rig_unit):
+    def script(request, _payload):
+        return [answer(request, {"rc": 0}), b"*** Booting Zephyr ***\r\n"] if request.group == Group.OS else []
+
+    far.script = script
+    assert Board(no_rig_unit).reset() == "console"
+    assert not no_rig_unit.needs_rig
+
+
+def test_a_bootloader_that_a_pin_reset_enters_is_left_by_another_reset(builds):
+    settings = {"entrance": ["pin-reset"], "image": builds[0].path}
+    with wired(sim=settings, recovery={"entry": ["pin-reset"]}) as other:
+        other.admin.reset_counters()
+        assert Board(other.unit).reset() == "console"
+        assert other.resets() == {"CTRLAP": 1}
+
+
+def test_asking_for_images_never_resets(board, sim):
+    sim.unit.client.round_trip = RoundTrip(first=0.05, most=0.1)
+    with pytest.raises(SmpTimeout, match="nothing came from the board meanwhile"):
+        board.images()
+    assert sim.resets() == {}
+
+
+def test_asking_for_images_may_enter_recovery_if_allowed(board, sim, builds):
+    sim.unit.remember(builds[0].hash, "version 1.0.0")
+    assert board.images(enter_recovery=True).find().hash == builds[0].hash
+    assert sim.resets() == {"RESETPIN": 1}
+    assert sim.unit.proved is None
+    assert board.images(enter_recovery=True).find().hash == builds[0].hash
+    assert sim.resets() == {}, "recovery answers already"
+
+
+def test_a_write_through_the_probe_makes_doubtful_what_was_proved(board, sim, builds):
+    sim.unit.remember(builds[0].hash, "version 1.0.0")
+    assert board.probe.read32(0x20000000) is not None
+    assert board.probe.info()["open"]
+    assert sim.unit.proved == builds[0].hash
+    board.probe.write32(0x20000000, 1)
+    assert sim.unit.proved is None
+
+
+def test_the_probe_resets_in_three_ways(board, sim):
+    for method, cause in (("pin", "RESETPIN"), ("system", "SREQ"), ("ctrl-ap", "CTRLAP")):
+        board.probe.reset(method)
+        assert sim.resets() == {cause: 1}
+    with pytest.raises(ValueError, match="known: pin, system, ctrl-ap"):
+        board.probe.reset("line")
+
+
+def test_a_handle_shows_the_text_since_it_was_made(board):
+    board.reset()
+    assert Board(board._unit).console.text == ""
+
+
+def test_what_passed_on_the_port_is_told_in_words(board, sim):
+    since = sim.unit.now()
+    enter(sim.unit)
+    lines = board.exchanges(since=since, last=100)
+    assert any("-> image state read" in line for line in lines)
+    assert any("<- image state read response" in line and "version: '1.0.0'" in line for line in lines)
+    assert len(board.exchanges(since=since, last=1)) == 1
+    assert board.exchanges(since=sim.unit.now(), last=100) == []

@@ -1,0 +1,303 @@
+"""An update from one end to the other, on the simulated board; what it proves, and what it does not."""
+
+from dataclasses import replace
+
+import firmware
+import pytest
+
+from board.conftest import as_new, wired
+from pytest_nrfdfu.board.dfu import Dfu, Recovery, check_image
+from pytest_nrfdfu.config import ImageConfig
+from pytest_nrfdfu.errors import HashMismatch, ImageError, UploadFailed
+from pytest_nrfdfu.image.build import APP, Build, load
+
+
+class _BrokenOffError(Exception):
+    """Stands for whatever ends an upload halfway."""
+
+
+def halfway(acknowledged, total):
+    if acknowledged > total // 2:
+        raise _BrokenOffError
+
+
+def signed(path, **kwargs) -> Build:
+    path.write_bytes(firmware.sign(bytes(range(256)) * 20, **kwargs))
+    return load(path)
+
+
+@pytest.fixture(scope="module")
+def _board(builds):
+    with wired(sim={"image": builds[0].path}) as board:
+        yield board
+
+
+@pytest.fixture
+def sim(_board):
+    """A board of this module's own: its tests change what is on it."""
+    return as_new(_board)
+
+
+# --- the whole way --------------------------------------------------------------------------------------------------
+
+
+def test_an_update_is_proved_booted_and_reported(sim, builds):
+    said, reports = [], []
+    build = builds[1]
+    report = Dfu(sim.unit, say=said.append, done=reports.append).update(build)
+    assert reports == [report]
+    assert (report.verified, report.proof, report.hash) == (True, "image list", build.hash)
+    assert (report.unit, report.build, report.image, report.version) == ("sim", build.name, APP, "1.1.0")
+    assert report.bytes == len(build.image.data)
+    assert report.seconds > 0
+    assert report.rate == pytest.approx(report.bytes / report.seconds)
+    assert 0 < report.chunk < 1024
+    assert report.window >= 1
+    assert (report.retries, report.resyncs) == (0, 0)
+    assert (report.entry, report.running, report.notes, report.simulated) == ("gpio", "console", (), True)
+    assert [phase.name for phase in report.timeline] == ["recovery", "upload", "verify", "boot"]
+    assert all(phase.start <= phase.end for phase in report.timeline)
+    assert report.to_json()["hash"] == build.hash.hex()
+    assert sim.unit.proved == build.hash
+    assert sim.admin.flash_hash().image_hash == build.hash
+    assert any("uploading" in step for step in said)
+    assert any(step.startswith("verified: ") for step in said)
+
+
+def test_nothing_is_uploaded_that_is_there(sim, builds):
+    dfu = Dfu(sim.unit)
+    dfu.update(builds[0])
+    sim.admin.reset_counters()
+    report = dfu.update(builds[0], only_if_needed=True)
+    assert sim.admin.counters()["upload_requests"] == 0
+    assert (report.bytes, report.seconds, report.rate, report.chunk) == (0, 0.0, 0.0, 0)
+    assert report.verified
+    assert report.notes == ("the board held this image already: nothing was uploaded",)
+    assert [phase.name for phase in report.timeline] == ["recovery", "verify", "boot"]
+    assert dfu.update(builds[1], only_if_needed=True).bytes == len(builds[1].image.data)
+
+
+def test_another_way_than_recovery_is_refused(sim, builds):
+    with pytest.raises(ValueError, match="known: 'recovery'"):
+        Dfu(sim.unit).update(builds[0], via="telepathy")
+    assert sim.resets() == {}
+
+
+def test_entering_recovery_makes_doubtful_what_was_proved(sim, builds):
+    sim.unit.remember(builds[0].hash, "version 1.0.0")
+    Dfu(sim.unit).enter()
+    assert sim.unit.proved is None
+
+
+# --- broken off -----------------------------------------------------------------------------------------------------
+
+
+def test_an_upload_broken_off_is_taken_up_in_its_session(sim, builds):
+    image = builds[1].image
+    recovery = Dfu(sim.unit).enter()
+    with pytest.raises(_BrokenOffError):
+        recovery.upload(image, progress=halfway)
+    begun = sim.admin.counters()["uploads"]
+    upload = recovery.upload(image)
+    assert upload.resumed
+    assert upload.counters.progress[0][1] > len(image.data) // 2
+    assert sim.admin.counters()["uploads"] == begun, "it was not begun again"
+    assert recovery.verify(image).verified
+    assert sim.unit.unfinished is None
+
+
+def test_another_image_is_begun_at_0(sim, builds):
+    recovery = Dfu(sim.unit).enter()
+    with pytest.raises(_BrokenOffError):
+        recovery.upload(builds[1].image, progress=halfway)
+    upload = recovery.upload(builds[0].image)
+    assert not upload.resumed
+    assert upload.counters.progress[0][1] == 0
+    assert recovery.verify(builds[0].image).verified
+
+
+def test_another_session_begins_at_0(sim, builds):
+    dfu = Dfu(sim.unit)
+    recovery = dfu.enter()
+    with pytest.raises(_BrokenOffError):
+        recovery.upload(builds[1].image, progress=halfway)
+    recovery = dfu.enter()
+    upload = recovery.upload(builds[1].image)
+    assert not upload.resumed
+    assert upload.counters.progress[0][1] == 0
+    assert recovery.verify(builds[1].image).verified
+
+
+@pytest.fixture(scope="module")
+def stubborn():
+    """A board that comes up in recovery by itself when it holds no valid image."""
+    with wired(sim={"entrance": ["gpio", "no-application"]}) as board:
+        yield board
+
+
+def test_a_reset_in_between_begins_it_again_and_is_noted(stubborn, builds):
+    stubborn.admin.reset_after(uploads=6, cause="POWER_ON")
+    report = Dfu(stubborn.unit).update(builds[0])
+    assert report.verified
+    assert report.notes == ("the bootloader had been reset: the upload began again at 0 (1 times)",)
+    assert report.resyncs >= 1
+    assert report.bytes == len(builds[0].image.data)
+
+
+def test_an_upload_taken_up_after_a_reset_begins_again(stubborn, builds):
+    recovery = Dfu(stubborn.unit).enter()
+    with pytest.raises(_BrokenOffError):
+        recovery.upload(builds[1].image, progress=halfway)
+    stubborn.unit.rig.reset("pin")
+    upload = recovery.upload(builds[1].image)
+    assert not upload.resumed
+    assert upload.counters.restarts == 1
+    assert recovery.verify(builds[1].image).verified
+
+
+def test_a_failed_upload_leaves_the_board_in_recovery(sim, builds, monkeypatch):
+    def fails(*_args, **_kwargs):
+        raise UploadFailed("the board stopped answering")
+
+    reports = []
+    monkeypatch.setattr(sim.unit.client, "upload", fails)
+    with pytest.raises(UploadFailed):
+        Dfu(sim.unit, done=reports.append).update(builds[1])
+    assert sim.admin.counters()["in_recovery"]
+    assert sim.unit.proved is None
+    assert reports == []
+
+
+# --- proof ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_corrupted_upload_is_a_mismatch_though_every_answer_was_rc_0(sim, builds):
+    image = builds[1].image
+    data = bytearray(image.data)
+    data[3000] ^= 1
+    damaged = replace(image, data=bytes(data))
+    reports = []
+    with pytest.raises(HashMismatch) as caught:
+        Dfu(sim.unit, done=reports.append).update(Build("damaged", builds[1].path, {APP: damaged}))
+    text = str(caught.value)
+    assert f"sim was sent {image.source} (version 1.1.0, hash {image.hash.hex()})" in text
+    assert "its image list shows no valid image" in text
+    assert "signed with the bootloader's key" in text
+    assert sim.unit.proved is None
+    assert reports == []
+    Dfu(sim.unit).update(builds[0])
+
+
+def test_another_image_in_the_slot_is_named(sim, builds):
+    dfu = Dfu(sim.unit)
+    dfu.update(builds[0])
+    recovery = dfu.enter()
+    with pytest.raises(HashMismatch) as caught:
+        recovery.verify(builds[1].image)
+    assert f"image 0 slot 0 version 1.0.0 hash {builds[0].hash.hex()}. Something else was uploaded" in str(caught.value)
+    assert sim.unit.proved is None
+
+
+def test_a_key_that_is_not_the_bootloaders_is_a_mismatch(tmp_path):
+    right = signed(tmp_path / "right.signed.bin", key="ecdsa-p256")
+    wrong = signed(tmp_path / "wrong.signed.bin", key="ed25519")
+    none = signed(tmp_path / "none.signed.bin")
+    public = tmp_path / "public.pem"
+    firmware.imgtool("getpub", "-k", firmware.private_key("ecdsa-p256"), "-e", "pem", "-o", public)
+    with wired(sim={"public_key": public}) as board:
+        dfu = Dfu(board.unit)
+        for build in (wrong, none):
+            with pytest.raises(HashMismatch, match="shows no valid image"):
+                dfu.update(build)
+        assert dfu.update(right).verified
+
+
+def test_a_bootloader_without_hashes_proves_nothing_and_says_so(builds):
+    said = []
+    with wired(sim={"hash": False}) as board:
+        report = Dfu(board.unit, say=said.append).update(builds[0])
+        assert report.verified is False
+        assert report.proof == "the bootloader's list shows no hashes (built without CONFIG_BOOT_SERIAL_IMG_GRP_HASH)"
+        assert report.hash is None
+        assert report.running == "console"
+        assert report.to_json()["hash"] is None
+        assert board.unit.proved is None
+        again = Dfu(board.unit).update(builds[0], only_if_needed=True)
+        assert again.bytes == len(builds[0].image.data), "what is not known to be there is uploaded"
+    assert any(step.startswith("NOT verified: ") for step in said)
+
+
+def test_a_bootloader_that_lists_unchecked_images_proves_nothing(builds):
+    """Between two releases MCUboot listed whatever had a header, with the hash that it carries (see its profile)."""
+    with wired(sim={"bootloader": "ncs-2.4"}) as board:
+        report = Dfu(board.unit).update(builds[0])
+        assert (report.verified, report.hash) == (False, None)
+        assert "bootloader ncs-2.4 lists images unchecked" in report.proof
+        damaged = replace(builds[1].image, data=builds[1].image.data[:3000] + b"\0" + builds[1].image.data[3001:])
+        recovery = Dfu(board.unit).enter()
+        recovery.upload(damaged)
+        assert recovery.images().find().hash == builds[1].hash, "this is why"
+        assert not recovery.verify(builds[1].image).verified
+
+
+@pytest.mark.parametrize("profile", ["ncs-1.9", "ncs-2.2", "mcuboot-main"])
+def test_other_bootloaders_are_updated_too(builds, profile):
+    """Smaller buffers, one long line a response, line ends LF CR: what the profile says is kept to."""
+    with wired(sim={"bootloader": profile, "image_state": profile == "mcuboot-main"}) as board:
+        report = Dfu(board.unit).update(builds[0])
+        assert report.verified is (profile == "mcuboot-main")
+        assert (report.retries, report.resyncs) == (0, 0)
+        assert board.admin.flash_hash().image_hash == builds[0].hash
+
+
+# --- what does not fit ----------------------------------------------------------------------------------------------
+
+
+def test_an_image_larger_than_its_slot_is_refused_before_anything_is_touched(sim, builds, monkeypatch):
+    small = sim.unit.config.model_copy(update={"images": {"app": ImageConfig(slot_size=4096)}})
+    monkeypatch.setattr(sim.unit, "config", small)
+    with pytest.raises(ImageError):
+        Dfu(sim.unit).update(builds[0])
+    assert sim.resets() == {}
+
+
+def test_an_image_linked_elsewhere_is_refused_unless_it_is_allowed(builds):
+    image = builds[0].image
+    settings = ImageConfig(slot_address=0x80000, slot_size=0x70000)
+    with pytest.raises(ImageError, match=r"set allow_link_address = true in \[images.app\]"):
+        check_image(image, settings, simulated=False)
+    allowed = settings.model_copy(update={"allow_link_address": True})
+    told = check_image(image, allowed, simulated=False)
+    assert told
+    assert check_image(image, settings, simulated=True) == told
+    assert check_image(image, ImageConfig(), simulated=False) is None
+
+
+def test_a_warning_is_given_once(sim, builds, monkeypatch):
+    linked = sim.unit.config.model_copy(
+        update={"images": {"app": ImageConfig(slot_address=0x80000, slot_size=0x70000)}}
+    )
+    monkeypatch.setattr(sim.unit, "config", linked)
+    monkeypatch.setattr(sim.unit, "warned", set())
+    said = []
+    dfu = Dfu(sim.unit, say=said.append)
+    for _ in range(2):
+        dfu.update(builds[0], only_if_needed=True)
+    assert len([step for step in said if step.startswith("warning: ")]) == 1
+
+
+# --- steps ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_steps_are_there_one_by_one(sim, builds):
+    dfu = Dfu(sim.unit)
+    recovery = dfu.enter()
+    assert isinstance(recovery, Recovery)
+    assert recovery.smp is sim.unit.client
+    assert recovery.entered.images == recovery.images()
+    told = []
+    upload = recovery.upload(builds[1].image, progress=lambda done, total: told.append((done, total)))
+    assert upload.done
+    assert told[-1] == (len(builds[1].image.data),) * 2
+    assert recovery.verify(builds[1].image).hash == builds[1].hash
+    assert dfu.boot(builds[1].image) == "console"

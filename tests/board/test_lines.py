@@ -1,0 +1,159 @@
+"""Control lines: external commands, and RTS and DTR of the simulated board's control port."""
+
+import sys
+import warnings
+
+import pytest
+from simulator import wait_until
+
+from pytest_nrfdfu.board import lines
+from pytest_nrfdfu.board.lines import make_line
+from pytest_nrfdfu.errors import LineError
+
+
+def command(log, word):
+    script = f"open({str(log)!r}, 'a').write(sys.argv[1] + chr(10))"
+    return [sys.executable, "-c", f"import sys; {script}", word]
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "log"
+
+
+def settings(log, **changes):
+    both = {"assert": command(log, "on"), "release": command(log, "off")}
+    return {"driver": "command", **both, **changes}
+
+
+def test_a_line_of_commands_is_released_when_made_and_then_follows(log):
+    line = make_line("recovery", settings(log))
+    line.set(asserted=True)
+    line.set(asserted=False)
+    assert log.read_text().split() == ["off", "on", "off"]
+
+
+def test_a_pulse_releases(log):
+    line = make_line("reset", settings(log))
+    line.pulse(0.0)
+    assert log.read_text().split() == ["off", "on", "off"]
+
+
+def test_a_pulse_releases_also_when_asserting_failed(log):
+    failing = [sys.executable, "-c", "import sys; sys.exit('jammed')"]
+    line = make_line("reset", settings(log, **{"assert": failing}))
+    with pytest.raises(LineError, match="jammed"):
+        line.pulse(0.0)
+    assert log.read_text().split() == ["off", "off"]
+
+
+def test_commands_are_run_without_a_shell(log):
+    line = make_line("recovery", settings(log, **{"assert": [*command(log, "$HOME; exit")]}))
+    line.set(asserted=True)
+    assert log.read_text().splitlines()[-1] == "$HOME; exit"
+
+
+def test_an_exit_status_is_an_error_with_what_the_command_said(log):
+    failing = [sys.executable, "-c", "import sys; print('relay 3 not found', file=sys.stderr); sys.exit(4)"]
+    line = make_line("recovery", settings(log, **{"assert": failing}))
+    with pytest.raises(LineError, match=r"the recovery line's command ended with status 4: .*: relay 3 not found"):
+        line.set(asserted=True)
+
+
+def test_a_missing_program_is_an_error():
+    missing = {"driver": "command", "assert": ["/no/such/relay"], "release": ["/no/such/relay", "off"]}
+    with pytest.raises(LineError, match="cannot be run: /no/such/relay off: No such file"):
+        make_line("recovery", missing)
+
+
+def test_a_command_has_a_deadline(monkeypatch, log):
+    monkeypatch.setattr(lines, "_COMMAND_TIMEOUT", 0.2)
+    line = make_line("recovery", settings(log, release=["true"], **{"assert": ["sleep", "60"]}))
+    with pytest.raises(LineError, match=r"did not end in 0.2 s: sleep 60"):
+        line.set(asserted=True)
+
+
+def test_an_unknown_driver_is_an_error():
+    with pytest.raises(LineError, match="unknown driver 'telepathy'"):
+        make_line("recovery", {"driver": "telepathy"})
+
+
+# --- RTS and DTR ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def control(sim):
+    """The control port, which the unit's rig lets go of meanwhile."""
+    sim.unit.rig.stop()
+    wait_until(lambda: sim.admin.counters()["control"]["clients"] == 0, "the end of the rig's connection")
+    sim.admin.reset_counters()
+    made = []
+
+    def make(name, line, active="low"):
+        port = sim.simulator.endpoints["control"]
+        made.append(make_line(name, {"driver": "serial", "port": port, "line": line, "active": active}))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pyserial's RFC 2217 client: Thread.setDaemon
+        patch.setattr(lines, "_PORTS", lines._Ports())
+        yield make
+        for line in made:
+            line.close()
+    sim.unit.rig.start()
+
+
+def pins(sim):
+    counters = sim.admin.counters()
+    return counters["recovery_pin_low"], counters["nreset_low"]
+
+
+def test_rts_holds_the_recovery_pin(sim, control):
+    line = control("recovery", "rts")
+    assert pins(sim) == (False, False)
+    line.set(asserted=True)
+    assert pins(sim) == (True, False)
+    line.set(asserted=False)
+    assert pins(sim) == (False, False)
+
+
+def test_both_lines_may_be_on_one_port_and_are_opened_once(sim, control):
+    seen = sim.admin.counters()["control"]["clients_seen"]
+    recovery, reset = control("recovery", "rts"), control("reset", "dtr")
+    recovery.set(asserted=True)
+    reset.set(asserted=True)
+    assert pins(sim) == (True, True)
+    reset.set(asserted=False)
+    assert pins(sim) == (True, False)
+    recovery.set(asserted=False)
+    recovery.close()
+    reset.close()
+    wait_until(lambda: sim.admin.counters()["control"]["clients"] == 0, "the port's close")
+    counters = sim.admin.counters()
+    assert counters["control"]["clients_seen"] == seen + 1, "closing must not open it again: lines pulse at every open"
+    assert sum(counters["resets"].values()) == 1, "the one that was asked for"
+    assert pins(sim) == (False, False)
+
+
+def test_active_high_is_the_other_level(sim, control):
+    line = control("recovery", "rts", active="high")
+    assert pins(sim) == (True, False), "inactive is high at the pin's driver, which is RTS set"
+    line.set(asserted=True)
+    assert pins(sim) == (False, False)
+
+
+def test_a_port_that_cannot_be_opened_is_an_error(tmp_path):
+    with pytest.raises(LineError, match=r"the recovery line's port .*nothing here cannot be opened"):
+        make_line(
+            "recovery", {"driver": "serial", "port": str(tmp_path / "nothing here"), "line": "rts", "active": "low"}
+        )
+
+
+def test_a_socket_has_no_lines():
+    with pytest.raises(LineError, match="use rfc2217:// instead"):
+        make_line("recovery", {"driver": "serial", "port": "socket://127.0.0.1:1", "line": "rts", "active": "low"})
+
+
+def test_a_port_without_control_lines_is_an_error(far):
+    with pytest.raises(LineError, match=r"the recovery line on .* \(RTS\): "):
+        make_line("recovery", {"driver": "serial", "port": far.path, "line": "rts", "active": "low"})

@@ -1,0 +1,168 @@
+"""The fixtures on simulated boards: flashed, boards, recovery, smp, console."""
+
+import re
+
+import pytest
+import suites
+
+COUNTERS = """
+import pytest
+from pytest_nrfdfu.fixtures import POOL
+from pytest_nrfdfu.sim_admin import SimAdmin
+
+@pytest.fixture
+def counters(board, request):
+    unit = board._unit
+    with SimAdmin(request.config.stash[POOL].simulator(unit).admin) as admin:
+        yield admin.counters
+"""
+"""Of the simulated board: what really happened."""
+
+
+@pytest.fixture
+def suite(pytester, monkeypatch):
+    return suites.make(pytester, monkeypatch)
+
+
+FLASHED = """
+import pytest
+
+pytestmark = pytest.mark.usefixtures("build")  # tests are ordered by build
+
+def test_first(flashed, build, counters):
+    assert counters()["uploads"] == 1
+    assert flashed.console.expect("Booting")
+
+def test_again(flashed, counters):
+    assert counters()["uploads"] == 1
+    assert not counters()["in_recovery"]
+
+def test_probe_write_makes_it_doubtful(flashed, request):
+    flashed.probe.write32(0x20000000, 1)
+
+def test_looked_at_again(flashed, counters):
+    assert counters()["uploads"] == 1
+    assert flashed.console.text.count("Booting") >= 1
+
+def test_fails(flashed):
+    assert False
+
+def test_looked_at_after_a_failure(flashed, counters):
+    assert counters()["uploads"] == 1
+
+def test_other_on_it(recovery, two):
+    recovery.upload(two.image)
+    assert recovery.verify(two.image).verified
+
+def test_uploaded_again(flashed, build, dfu, counters):
+    assert counters()["uploads"] == 3
+    assert dfu.enter().verify(build.image).hash == build.hash
+"""
+
+TWO = """
+from pytest_nrfdfu.image.build import load
+
+@pytest.fixture
+def two(request):
+    return load(request.config.rootpath / "two.bin")
+"""
+
+
+def test_flashed_uploads_only_when_needed(suite):
+    """Once over many tests; looked at again after a failure or a probe write; again after another image."""
+    suite.pytester.makeconftest(COUNTERS + TWO)
+    suites.app(suite.path, "2.0.0", name="two.bin")
+    suite.tests(FLASHED)
+    result = suite.run("--board", "fast", "--build", "app.bin")
+    result.assert_outcomes(passed=7, failed=1)
+    rows = [line.split()[4:6] for line in result.outlines if re.match(r"fast +app +1\.2\.3 ", line)]
+    assert [" ".join(row) for row in rows if row[0] == "none"] == ["none sent"] * 2
+    assert [row[0] for row in rows] == ["5552", "none", "none", "5552"]
+    result.stdout.fnmatch_lines(["fast app: the board held this image already: nothing was uploaded"])
+
+
+def test_reflash_always(suite):
+    suite.pytester.makeconftest(COUNTERS)
+    suite.tests("@__import__('pytest').mark.parametrize('n', [1, 2])\n"
+                "def test_it(flashed, counters, n):\n    assert counters()['uploads'] == n\n")  # fmt: skip
+    result = suite.run("--board", "fast", "--build", "app.bin", "--nrfdfu-reflash", "always")
+    result.assert_outcomes(passed=2)
+
+
+def test_reflash_never(suite, monkeypatch):
+    """Nothing is uploaded: an error if the board holds something else, and its application runs if it does not."""
+    monkeypatch.setenv("NRFDFU_REFLASH", "never")
+    suite.pytester.makeconftest(COUNTERS)
+    suite.tests(
+        """
+def test_empty(request, build):
+    request.getfixturevalue("flashed")
+
+def test_nothing_sent(counters):
+    assert counters()["uploads"] == 0
+
+def test_held(dfu, build, request, counters):
+    dfu.update(build)
+    dfu.unit.forget()
+    flashed = request.getfixturevalue("flashed")
+    assert counters()["uploads"] == 1
+    assert flashed.console.text.count("Booting") == 2
+"""
+    )
+    result = suite.run("--board", "fast", "--build", "app.bin")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*HashMismatch: --nrfdfu-reflash never forbids an upload, and app 1.2.3*"])
+
+
+SEVERAL = """
+import pytest
+from pytest_nrfdfu.errors import SmpTimeout
+
+pytestmark = pytest.mark.usefixtures("build")  # tests are ordered by build
+
+def test_boards(boards):
+    assert [board.unit for board in boards] == ["fast", "other"]
+    assert len({board.config.uart.port for board in boards}) == 2
+    for board in boards:
+        board.lines["recovery"].press()
+        board.probe.reset("pin")
+    for board in boards:
+        assert board.smp.images(tries=20).images == ()
+
+@pytest.mark.board("fast")
+def test_lines_were_released(board, counters):
+    state = counters()
+    assert (state["recovery_pin_low"], state["nreset_low"]) == (False, False)
+
+@pytest.mark.board("fast")
+def test_recovery(recovery, build, smp):
+    recovery.upload(build.image)
+    assert recovery.verify(build.image).hash == build.hash
+    assert smp.images().find().version == "1.2.3"
+    assert recovery.smp is smp
+
+@pytest.mark.board("fast")
+def test_booted_afterwards(board, counters):
+    assert not counters()["in_recovery"]
+    with pytest.raises(SmpTimeout):
+        board.smp.images(tries=1, timeout=0.1)
+
+@pytest.mark.board("fast")
+def test_console_is_that_of_this_test(flashed, console):
+    assert console.expect(r"^\\*\\*\\* Booting (.*) \\*\\*\\*$").group(1)
+    assert console.text.count("Booting") == 1
+    assert any("Booting" in line for line in console.lines)
+
+@pytest.mark.board("fast")
+def test_fresh_handle(board, console):
+    assert console.text == ""
+    assert board.console.lines == []
+"""
+
+
+def test_boards_recovery_and_console(suite):
+    suite.pytester.makeconftest(COUNTERS)
+    suite.add_board("other", suites.FAST)
+    suite.tests(SEVERAL)
+    result = suite.run("-v", "--board", "other", "--board", "fast", "--build", "app.bin")
+    result.assert_outcomes(passed=6)

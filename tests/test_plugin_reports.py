@@ -1,0 +1,401 @@
+"""What a person and a nightly run see: header, progress, attachments, categories, JUnit properties, summary."""
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from xml.etree import ElementTree as ET
+
+import pytest
+import simulator
+import suites
+
+DEAF = (
+    """
+[sim]
+baudrate = 1_000_000
+flash_timing = "none"
+entrance = ["boot-mode"]
+
+[recovery]
+entry = ["gpio"]
+reset = "pin"
+timeout = 0.6
+
+[boot]
+smp = false
+timeout = 0.6
+"""
+    + suites.SLOT
+)
+"""A bootloader that does not look at the recovery pin, and has no application to start."""
+
+MUTE = suites.FAST.replace("[boot]", '[console]\nbanner = "never"\n\n[boot]\ntimeout = 0.2')
+"""Its application prints nothing that it is known by."""
+
+BROKEN = (
+    """
+[uart]
+port = "/dev/null"
+
+[probe]
+
+[recovery.line]
+driver = "command"
+assert = ["false"]
+release = ["sh", "-c", "echo relay 3 is not there; exit 7"]
+"""
+    + suites.SLOT
+)
+"""A rig whose recovery line does not work."""
+
+
+@pytest.fixture
+def suite(pytester, monkeypatch):
+    return suites.make(pytester, monkeypatch)
+
+
+def environment(**more):
+    """Of this process, without what tells an outer pytest or the plugin anything."""
+    return {name: text for name, text in os.environ.items() if not name.startswith(("PYTEST_", "NRFDFU_"))} | more
+
+
+def cases(path):
+    """Of a JUnit XML file: for each test its properties (a list of pairs) and its outcomes."""
+    found = {}
+    for case in ET.parse(path).iter("testcase"):
+        properties = [(item.get("name"), item.get("value")) for item in case.iter("property")]
+        outcomes = [item.tag for item in case if item.tag in {"failure", "error", "skipped"}]
+        found[case.get("name").partition("[")[0]] = (properties, outcomes)
+    return found
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+TROUBLE = """
+import pytest
+from pytest_nrfdfu.smp.messages import ImageStateRead
+
+fast, deaf, mute, broken = (pytest.mark.board(name) for name in ("fast", "deaf", "mute", "broken"))
+app = pytest.mark.build("app")
+
+@fast
+@app
+def test_passes(dfu, build):
+    assert dfu.update(build).verified
+
+@fast
+@app
+def test_assertion(dfu, build, console):
+    dfu.update(build)
+    console.expect("Hello, (world|moon)!", timeout=0.05)
+
+@fast
+@pytest.mark.build("big")
+def test_image(dfu, build):
+    dfu.update(build)
+
+@fast
+@app
+@pytest.mark.xfail(strict=True)
+def test_expected_to_fail(flashed):
+    assert False
+
+@fast
+@app
+@pytest.mark.xfail(strict=True)
+def test_expected_to_fail_and_passes(flashed):
+    pass
+
+@fast
+def test_skips(board):
+    pytest.skip("not today")
+
+@deaf
+def test_protocol(smp):
+    smp.request(ImageStateRead(), tries=1, timeout=0.1)
+
+@deaf
+def test_dfu(board):
+    board.reset()
+
+@deaf
+def test_bench_in_body(dfu):
+    dfu.enter()
+
+@deaf
+def test_bench_in_setup(recovery):
+    pass
+
+@mute
+@app
+def test_dfu_in_teardown(recovery, build):
+    recovery.upload(build.image)
+
+@broken
+def test_line_in_setup(board):
+    pass
+
+@broken
+def test_line_again(board):
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def trouble(tmp_path_factory):
+    """One run with every kind of trouble, looked at by the tests below: its output and its JUnit XML."""
+    folder = tmp_path_factory.mktemp("trouble")
+    (folder / "hil_configs").mkdir()
+    for name, text in (("fast", suites.FAST), ("deaf", DEAF), ("mute", MUTE), ("broken", BROKEN)):
+        (folder / "hil_configs" / f"{name}.toml").write_text(text)
+    suites.app(folder)
+    suites.app(folder, "9.0.0", size=0x70000, name="big.bin")
+    (folder / "test_product.py").write_text(TROUBLE)
+    arguments = ["--board=fast", "--board=deaf", "--board=mute", "--board=broken", "--build=app.bin", "--build=big.bin"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *suites.QUIET, "-rA", "--junitxml=junit.xml", *arguments],
+        cwd=folder,
+        env=environment(COLUMNS="300"),
+        capture_output=True,
+        text=True,
+        timeout=simulator.DEADLINE * 3,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    return done.stdout, cases(folder / "junit.xml")
+
+
+def section(output, title):
+    """The part of pytest's output that begins with the line ``___ title ___``."""
+    _, _, rest = re.split(rf"^_+ ({re.escape(title)}.*?) _+$", output, maxsplit=1, flags=re.MULTILINE)
+    return re.split(r"^(?:_{3,}|={3,}) ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def test_outcomes(trouble):
+    """Bench trouble is an error wherever it happens, everything else a failure."""
+    output, _ = trouble
+    last = output.splitlines()[-1]
+    for count in ("5 failed", "2 passed", "1 skipped", "1 xfailed", "5 errors"):
+        assert count in last
+    for test in ("test_bench_in_body[board:deaf]", "test_bench_in_setup[board:deaf]", "test_line_in_setup"):
+        assert f"ERROR test_product.py::{test}" in output
+    assert "ERROR at call of test_bench_in_body[board:deaf]" in output
+    assert "ERROR at setup of test_bench_in_setup[board:deaf]" in output
+    assert "FAILED test_product.py::test_assertion[board:fast-build:app]" in output
+
+
+@pytest.mark.parametrize(
+    ("test", "category", "outcome"),
+    [
+        ("test_assertion", "test", "failure"),
+        ("test_image", "image", "failure"),
+        ("test_expected_to_fail_and_passes", "test", "failure"),
+        ("test_protocol", "protocol", "failure"),
+        ("test_dfu", "dfu", "failure"),
+        ("test_bench_in_body", "bench", "failure"),
+        ("test_bench_in_setup", "bench", "error"),
+        ("test_dfu_in_teardown", "dfu", "error"),
+        ("test_line_in_setup", "bench", "error"),
+        ("test_line_again", "bench", "error"),
+    ],
+)
+def test_category(trouble, test, category, outcome):
+    """A nightly run is triaged by one property."""
+    properties, outcomes = trouble[1][test]
+    assert [value for name, value in properties if name == "category"] == [category]
+    assert outcomes == [outcome]
+
+
+@pytest.mark.parametrize("test", ["test_passes", "test_expected_to_fail", "test_skips"])
+def test_no_category(trouble, test):
+    assert "category" not in dict(trouble[1][test][0])
+
+
+def test_junit_properties_of_an_update(trouble):
+    """What was on the board, beside every test that put it there: also the failed one."""
+    digest = simulator.image_hash(simulator.make_image()).hex()
+    for test in ("test_passes", "test_assertion"):
+        properties = dict(trouble[1][test][0])
+        assert int(properties.pop("bytes_per_second")) > 0
+        properties.pop("category", None)
+        assert properties == {
+            "unit": "fast",
+            "build": "app",
+            "version": "1.2.3",
+            "hash": digest,
+            "verified": "image list",
+            "bytes": str(len(simulator.make_image())),
+            "retries": "0",
+        }
+
+
+def test_console_and_exchanges_are_attached(trouble):
+    """To a failing test, and decoded; not to others."""
+    shown = section(trouble[0], "test_assertion[board:fast-build:app]")
+    assert "waited 0.05 s for 'Hello, (world|moon)!' on the console of fast; it printed:" in shown
+    console, exchanges = shown.split("Captured log fast console call")[1].split("Captured log fast SMP call")
+    assert "*** Booting " in console
+    assert re.search(r"-> image upload write, sequence \d+: \{.*len: 5552", exchanges)
+    assert re.search(r"<- image upload write response, sequence \d+: \{rc: 0, off: 5552\}", exchanges)
+    assert re.search(r"<- image state read response, sequence \d+: .*version: '1\.2\.3'", exchanges)
+    passes = trouble[0].partition("= PASSES =")[2]
+    assert passes
+    assert "Captured log" not in passes
+
+
+def test_exchanges_of_a_set_up_are_attached(trouble):
+    shown = section(trouble[0], "ERROR at setup of test_bench_in_setup[board:deaf]")
+    assert "-> image state read, sequence" in shown.split("Captured log deaf SMP setup")[1]
+
+
+def test_messages(trouble):
+    """What was tried, what was seen, what to look at."""
+    output = trouble[0]
+    assert "the file has 459304 bytes, and the slot 458752" in section(output, "test_image[")
+    entry = section(output, "ERROR at setup of test_bench_in_setup[board:deaf]")
+    assert "deaf did not enter serial recovery within 0.6 s. Tried: gpio" in entry
+    assert "that the recovery line reaches MCUboot's button" in entry
+    line = section(output, "ERROR at setup of test_line_in_setup[board:broken]")
+    assert "the recovery line's command ended with status 7" in line
+    assert "relay 3 is not there" in line
+    assert "the application was not seen running within 0.6 s" in section(output, "test_dfu[board:deaf]")
+
+
+def test_summary_after_failures(trouble):
+    """It shows what reached a board, and does not claim what was not looked at since."""
+    output = trouble[0]
+    rows = [line.split() for line in output.splitlines() if line.startswith("fast  ")]
+    assert [row[1:3] for row in rows[:2]] == [["app", "1.2.3"]] * 2
+    assert "On deaf now: not known" in output
+
+
+# --- header, progress, summary --------------------------------------------------------------------------------------
+
+UPDATE = "def test_it(dfu, build):\n    assert dfu.update(build).hash == build.hash\n"
+
+
+def test_log_gets_plain_lines(suite):
+    """No control characters; at most four lines for an upload."""
+    suite.tests(UPDATE)
+    result = suite.run("--board", "fast", "--build", "app.bin")
+    result.assert_outcomes(passed=1)
+    text = result.stdout.str()
+    assert "\x1b" not in text
+    assert "\r" not in text
+    steps = re.findall(r"^  fast: +(\d+) %, \d+ of 5552 bytes", text, re.MULTILINE)
+    assert len(steps) <= 4
+    assert steps[-1] == "100"
+    result.stdout.fnmatch_lines(
+        ["nrfdfu board: fast (simulated: *, 1000000 baud, flash timing none; *fast.toml)", "nrfdfu build: app 1.2.3 (*"]
+    )
+
+
+def test_terminal_gets_a_bar(suite):
+    """Redrawn in place, at its end 100 %, and what follows stands on a line of its own."""
+    suites.app(suite.path, size=40000)
+    suite.tests(UPDATE)
+    status, output = on_a_terminal(suite.path, "--board", "fast", "--build", "app.bin")
+    assert status == 0, output
+    bars = re.findall(r"\r\x1b\[K  fast: \[([#.]{24})\] +(\d+) %, (\d+) of 40552 bytes", output)
+    assert len(bars) > 2
+    assert bars[-1] == ("#" * 24, "100", "40552")
+    assert [int(percent) for _, percent, _ in bars] == sorted(int(percent) for _, percent, _ in bars)
+    assert re.search(r"100 %, 40552 of 40552 bytes[^\n\x1b]*\r\n  fast: verified", output)
+
+
+def test_bar_of_a_broken_upload_is_left_behind(suite):
+    """The error's own line does not begin behind the bar."""
+    suites.app(suite.path, size=40000)
+    suite.tests(
+        """
+def test_it(dfu, build, monkeypatch):
+    drawn = dfu._progress
+    def stop(acknowledged, total):
+        drawn(acknowledged, total)
+        if acknowledged > total // 2:
+            dfu._say("stopped")
+            raise KeyError("stopped")
+    dfu._progress = stop
+    dfu.update(build)
+"""
+    )
+    status, output = on_a_terminal(suite.path, "--board", "fast", "--build", "app.bin")
+    assert status == 1, output
+    assert re.search(r"of 40552 bytes[^\n]*\r\n  fast: stopped\r\n", output)
+
+
+def on_a_terminal(folder, *arguments):
+    """Exit status and output of pytest on a pseudo-terminal."""
+    reader, writer = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *suites.QUIET, "--color=no", *arguments],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=writer,
+        env=environment(TERM="xterm", COLUMNS="160"),
+    )
+    os.close(writer)
+    output = b""
+    deadline = time.monotonic() + simulator.DEADLINE
+    try:
+        while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            try:
+                data = os.read(reader, 65536)
+            except OSError:  # what Linux answers when the other end is closed
+                break
+            output += data
+        return child.wait(simulator.DEADLINE), output.decode()
+    finally:
+        child.kill()
+        child.wait()
+        os.close(reader)
+
+
+def test_quiet_run_has_no_progress(suite):
+    suite.tests(UPDATE)
+    result = suite.run("-q", "--board", "fast", "--build", "app.bin")
+    result.assert_outcomes(passed=1)
+    text = result.stdout.str()
+    assert "  fast: " not in text
+    assert "nrfdfu board" not in text
+    assert "firmware updates" in text
+
+
+def test_run_without_boards_says_nothing(suite):
+    suite.tests("def test_it(): pass")
+    text = suite.run_inside().stdout.str()
+    assert "nrfdfu board" not in text
+    assert "firmware updates" not in text
+
+
+# --- xdist ----------------------------------------------------------------------------------------------------------
+
+
+def test_xdist_shows_the_same(suite):
+    """Workers test what the controller selected; the summary is the controller's, once."""
+    suite.tests(
+        "import pytest\n@pytest.mark.parametrize('n', [1, 2])\n"
+        "def test_it(dfu, build, n):\n    assert dfu.update(build).hash == build.hash\n"
+    )
+    result = suite.run("-n2", "--dist=each", "--board", "fast", "--build", "app.bin")
+    result.assert_outcomes(passed=4)
+    text = result.stdout.str()
+    assert text.count("= firmware updates =") == 1
+    rows = [line for line in result.outlines if re.match(r"fast +app +1\.2\.3 ", line)]
+    assert len(rows) == 4
+    assert text.count("nrfdfu board: fast") == 1
+
+
+def test_xdist_usage_errors(suite):
+    suite.tests(UPDATE)
+    for arguments in (["--board", "fats"], ["--board", "fast", "--build", "nowhere.bin"]):
+        result = suite.run("-n2", *arguments)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+        assert result.stderr.str().startswith("ERROR: ")
+    assert suite.run("-n2", "-rs").ret == pytest.ExitCode.OK
