@@ -36,6 +36,7 @@ BOOTLOADERS = {"mcuboot-main": 1.0, "ncs-2.6": 1.4}
 this project's client wants to be."""
 REFERENCE = "smpclient"
 OWN = "pytest-nrfdfu"
+OWN_ONE_CHUNK = f"{OWN}, one chunk"
 
 QUICK_SIZE, QUICK_BAUDRATE = 32 << 10, 1_000_000
 """Enough to see that it works. At this rate flash, which is as slow for every host, takes most of the time."""
@@ -85,7 +86,7 @@ Host = Callable[[BoardConfig, bytes], Upload]
 
 
 def own_client(config: BoardConfig, image: bytes) -> Upload:
-    """This project's, as the fixtures use it: packet sizes by params, else by the profile."""
+    """This project's, as the fixtures use it on a simulated board: two chunks in flight, sizes by params or profile."""
     unit = Unit(config.board, config)
     unit.open()
     try:
@@ -120,7 +121,13 @@ def smpclient(config: BoardConfig, image: bytes) -> Upload:
     return asyncio.run(upload())
 
 
-HOSTS: dict[str, Host] = {REFERENCE: smpclient, OWN: own_client}
+def own_client_one_chunk(config: BoardConfig, image: bytes) -> Upload:
+    """The same with one chunk in flight, the default for boards that are not simulated."""
+    one = config.bootloader.model_copy(update={"window": 1})
+    return own_client(config.model_copy(update={"bootloader": one}), image)
+
+
+HOSTS: dict[str, Host] = {REFERENCE: smpclient, OWN: own_client, OWN_ONE_CHUNK: own_client_one_chunk}
 
 
 def make_image(size: int) -> bytes:
@@ -139,7 +146,11 @@ def simulated_board(bootloader: str, baudrate: int) -> Iterator[tuple[BoardConfi
     simulator = Simulator(BoardConfig(board=f"{bootloader}-simulated", sim=sim))
     try:
         # It is in recovery already: neither probe nor lines are needed.
-        plain = {"probe": None, "recovery": RecoveryConfig(entry=("smp",))}
+        plain = {
+            "probe": None,
+            "recovery": RecoveryConfig(entry=("smp",)),
+            "bootloader": simulator.wired().bootloader.model_copy(update={"window": 2}),
+        }
         with SimAdmin(simulator.admin) as admin:
             deadline = time.monotonic() + READY_TIMEOUT
             while not admin.counters()["in_recovery"]:
@@ -163,7 +174,7 @@ def measure(host: str, bootloader: str, image: bytes, baudrate: int) -> Row:
         raise SystemExit(f"{host} on {bootloader}: the hash read back is {read}, not {expected.hex()}")
     return Row(
         host=host,
-        version=importlib.metadata.version(host),
+        version=importlib.metadata.version(host.split(",", maxsplit=1)[0]),
         bootloader=bootloader,
         params=config.bootloader.resolve().params,
         baudrate=baudrate,

@@ -137,10 +137,12 @@ class BootloaderConfig(_Strict):
     params: bool | None = None
     direct_upload: bool | None = None
     erase_progressively: bool | None = None
+    window: Literal[1, 2] = 1
+    """Chunks of an upload in flight at most. 2 is faster, and was never tried on a real chip."""
 
     def resolve(self) -> BootloaderProfile:
         """The profile with the overrides applied."""
-        overrides = self.model_dump(exclude={"profile"}, exclude_none=True)
+        overrides = self.model_dump(exclude={"profile", "window"}, exclude_none=True)
         return replace(profile(self.profile), **overrides)
 
 

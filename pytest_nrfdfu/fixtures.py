@@ -1,8 +1,7 @@
 """The public fixtures: a few lines each over bench and board.
 
 All are function-scoped. Session scope carries only the selection, in private fixtures whose names the parametrization
-uses, and the others take the board from a private one, so a suite may define its own `board` or `build`. The plugin's
-state lies in pytest's stashes, under the keys here.
+uses, and the others take the board from a private one, so a suite may define its own `board` or `build`.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nrfdfu.errors import ConfigError, HashMismatch, SmpError
+from pytest_nrfdfu.report import BOARDS, POOL, REFLASH, SELECTION, STARTED, Steps, remember
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.bench.pool import Choice, Pool
-    from pytest_nrfdfu.bench.selection import Selection
     from pytest_nrfdfu.board.board import Board
     from pytest_nrfdfu.board.client import SmpClient
     from pytest_nrfdfu.board.console import ConsoleView
@@ -34,19 +33,6 @@ _HANDLE = "_nrfdfu_handle"
 NEEDS_BOARD = "needs a board: run pytest with --board NAME (nrf5340dk-sim is a simulated one)"
 NEEDS_BUILD = "needs a build: run pytest with --build NAME=PATH of a signed image"
 """Why tests are skipped."""
-
-SELECTION: pytest.StashKey[Selection | None] = pytest.StashKey()
-"""Of the config: what to test on what; None if nothing was asked for."""
-POOL: pytest.StashKey[Pool] = pytest.StashKey()
-"""Of the config: the units held."""
-REFLASH: pytest.StashKey[str] = pytest.StashKey()
-"""Of the config: ``auto``, ``always`` or ``never``."""
-RESULTS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
-"""Of the config: every DfuReport of the run, as JSON types."""
-BOARDS: pytest.StashKey[list[Board]] = pytest.StashKey()
-"""Of an item: the boards that its test holds."""
-STARTED: pytest.StashKey[float] = pytest.StashKey()
-"""Of an item: when its set-up began, on the monotonic clock."""
 
 
 @pytest.fixture(scope="session", name=BOARD_PARAM)
@@ -162,7 +148,6 @@ def dfu(request: pytest.FixtureRequest, _nrfdfu_handle: Board) -> Dfu:
 
 def _make_dfu(request: pytest.FixtureRequest, board: Board) -> Dfu:
     from pytest_nrfdfu.board.dfu import Dfu
-    from pytest_nrfdfu.report import Steps, remember
 
     steps = Steps(request.config, board.unit)
     return Dfu(_unit(board), progress=steps.progress, say=steps.say, done=lambda report: remember(request.node, report))

@@ -14,7 +14,8 @@ import pytest
 
 from pytest_nrfdfu import fixtures, report
 from pytest_nrfdfu.errors import ConfigError, NrfDfuError
-from pytest_nrfdfu.fixtures import BOARD_PARAM, BUILD_PARAM, NEEDS_BOARD, NEEDS_BUILD, POOL, REFLASH, SELECTION
+from pytest_nrfdfu.fixtures import BOARD_PARAM, BUILD_PARAM, NEEDS_BOARD, NEEDS_BUILD
+from pytest_nrfdfu.report import POOL, REFLASH, SELECTION
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.bench.pool import Choice

@@ -1,4 +1,7 @@
-"""What a person sees: header, progress, attachments of failing tests, properties, the summary at the end."""
+"""What a person sees: header, progress, attachments of failing tests, properties, the summary at the end.
+
+What it is about, the state of the run, lies in pytest's stashes, under the keys defined here.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nrfdfu.errors import NrfDfuError
-from pytest_nrfdfu.fixtures import BOARDS, POOL, RESULTS, SELECTION, STARTED
 
 if TYPE_CHECKING:
     from _pytest.capture import CaptureManager
     from _pytest.terminal import TerminalReporter
 
+    from pytest_nrfdfu.bench.pool import Pool
+    from pytest_nrfdfu.bench.selection import Selection
     from pytest_nrfdfu.board.board import Board
     from pytest_nrfdfu.board.report import DfuReport
 
-__all__ = ["Steps", "remember"]
+__all__ = ["BOARDS", "POOL", "REFLASH", "RESULTS", "SELECTION", "STARTED", "Steps", "remember"]
 
 _CATEGORY = "category"
 _OTHER_CATEGORY = "test"
@@ -31,6 +35,22 @@ _UNENDED = -2
 """What pytest's own reporter calls a line that is not ended (`TerminalReporter.currentfspath`)."""
 _EXCHANGES = 40
 _HASH_DIGITS = 12
+
+
+# --- the plugin's state, in pytest's stashes --------------------------------------------------------------------------
+
+SELECTION: pytest.StashKey[Selection | None] = pytest.StashKey()
+"""Of the config: what to test on what; None if nothing was asked for."""
+POOL: pytest.StashKey[Pool] = pytest.StashKey()
+"""Of the config: the units held."""
+REFLASH: pytest.StashKey[str] = pytest.StashKey()
+"""Of the config: ``auto``, ``always`` or ``never``."""
+RESULTS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+"""Of the config: every DfuReport of the run, as JSON types."""
+BOARDS: pytest.StashKey[list[Board]] = pytest.StashKey()
+"""Of an item: the boards that its test holds."""
+STARTED: pytest.StashKey[float] = pytest.StashKey()
+"""Of an item: when its set-up began, on the monotonic clock."""
 
 
 # --- header ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import suites
 
 COUNTERS = """
 import pytest
-from pytest_nrfdfu.fixtures import POOL
+from pytest_nrfdfu.report import POOL
 from pytest_nrfdfu.sim_admin import SimAdmin
 
 @pytest.fixture

@@ -48,6 +48,8 @@ class SmpClient:
         self.uart = uart
         self.link = link or Link(baudrate=uart.baudrate)
         self.round_trip = RoundTrip()
+        self.on_upload: Callable[[], None] = lambda: None
+        """Called before an upload begins: what was known of the board may not hold any more."""
         self._sequences = Sequence(first=time.monotonic_ns() >> 20)
         self._version = version
 
@@ -135,6 +137,7 @@ class SmpClient:
             start=start,
             version=self._version,
         )
+        self.on_upload()
         if began is not None:
             began(upload)
         start_time, position = time.monotonic(), self.uart.console.position

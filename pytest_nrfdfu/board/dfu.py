@@ -88,7 +88,6 @@ class Recovery:
         unit = self.unit
         settings = unit.config.app_image
         check_image(image, settings, simulated=unit.config.simulated)
-        unit.forget()
         start = self._taken_up(image)
 
         def began(upload: Upload) -> None:

@@ -47,6 +47,7 @@ class Unit:
         self.rig = Rig(config, name)
         paced = not uart.port.startswith("socket://")
         self.client = SmpClient(self.uart, Link(baudrate=uart.baudrate if paced else None))
+        self.client.on_upload = self.forget
         self.proved: bytes | None = None
         """Hash of the application image that was proved on it in this run; None as soon as that may not hold."""
         self.holds = ""
@@ -95,13 +96,15 @@ class Unit:
             with suppress(SmpTimeout):  # then the profile is wrong about rc 8, but not in what matters here
                 size = self._told_size(size)
         line_length = min(self.profile.line_length - 1, Limits().line_length)
+        # Before commit 6ba46c0b a queued command waits for the next byte, so nothing is gained by a window there.
+        windowed = self.config.bootloader.window > 1 and self.profile.queues_commands
         # The decode buffer holds the packet beside length and CRC: 4 bytes less than its size (measured).
         return Limits(
             max_packet=size - 4,
             line_length=line_length,
             erases_at_start=not self.profile.erase_progressively,
             repeat_image=not self.profile.image_at_start_only,
-            line_buffers=self.profile.line_buffers,
+            line_buffers=self.profile.line_buffers if windowed else None,
         )
 
     def _told_size(self, size: int) -> int:

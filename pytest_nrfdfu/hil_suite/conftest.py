@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_nrfdfu.board.board import Board
-from pytest_nrfdfu.fixtures import SELECTION
 from pytest_nrfdfu.hil_suite.builds import make
 from pytest_nrfdfu.image.build import Build, load
+from pytest_nrfdfu.report import SELECTION
 
 __all__ = ["build", "made_builds", "two_builds"]
 
