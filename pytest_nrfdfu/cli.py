@@ -33,8 +33,15 @@ def _sim(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _build(arguments: Sequence[str]) -> int:
+    from pytest_nrfdfu import cli_build
+
+    return cli_build.main(arguments)
+
+
 _COMMANDS = {
     "sim": _Command("serve a simulated nRF5340 DK", _sim),
+    "build": _Command("say what was understood of a build", _build),
 }
 
 

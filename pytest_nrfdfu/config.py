@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pytest_nrfdfu.config_errors import explain, line_of
 from pytest_nrfdfu.errors import ConfigError
-from pytest_nrfdfu.image.bootloader import BootloaderProfile, profile
+from pytest_nrfdfu.image.bootloader import BootloaderProfile, Swap, overlay, profile
 
 __all__ = [
     "BoardConfig",
@@ -57,8 +57,8 @@ class ConsoleConfig(_Strict):
 
     port: str | None = None
     baudrate: int | None = Field(default=None, gt=0)
-    banner: str = r"\*\*\* Booting "
-    """Regular expression of the line that shows that the application has started."""
+    banner: str = r"\*\*\* Booting (?!MCUboot)"
+    """Regular expression of the line that shows that the application has started. MCUboot prints a banner as well."""
 
 
 class ProbeConfig(_Strict):
@@ -121,6 +121,8 @@ class BootConfig(_Strict):
     """Seconds from the reset until the application must have been seen."""
     smp: bool | None = None
     """Whether the application has an SMP server on this port; not told: it is asked."""
+    reset_delay: float = Field(default=0.25, ge=0)
+    """Seconds from the answer to an OS reset until the board resets (CONFIG_MCUMGR_GRP_OS_RESET_MS)."""
 
 
 class BootloaderConfig(_Strict):
@@ -137,23 +139,39 @@ class BootloaderConfig(_Strict):
     params: bool | None = None
     direct_upload: bool | None = None
     erase_progressively: bool | None = None
+    wait_for_dfu: float | None = Field(default=None, ge=0)
+    """Seconds that it waits for SMP before it starts the application (CONFIG_BOOT_SERIAL_WAIT_FOR_DFU_TIMEOUT)."""
+    swap: Swap | None = None
+    """How it upgrades, which decides how large an image may be."""
+    images: int | None = Field(default=None, ge=1, le=8)
+    """How many images it updates (CONFIG_UPDATEABLE_IMAGE_NUMBER)."""
+    public_key: Path | None = None
+    """The key that it checks signatures with; each image is then checked before it is uploaded."""
     window: Literal[1, 2] = 1
     """Chunks of an upload in flight at most. 2 is faster, and was never tried on a real chip."""
 
     def resolve(self) -> BootloaderProfile:
         """The profile with the overrides applied."""
-        overrides = self.model_dump(exclude={"profile", "window"}, exclude_none=True)
-        return replace(profile(self.profile), **overrides)
+        return overlay(profile(self.profile), self.told())
+
+    def told(self) -> dict[str, Any]:
+        """What the table says of the bootloader besides its profile."""
+        return self.model_dump(exclude={"profile", "window", "public_key"}, exclude_none=True)
 
 
 class ImageConfig(_Strict):
-    """One image of a build. `upload` is the number in the upload request; not told, none is sent."""
+    """One image of a build. `upload` is the number in the upload request.
 
-    upload: int | None = Field(default=0, ge=0)
+    Not told, it is 0 for the application, follows from the bootloader for the network core, and is an error for others.
+    """
+
+    upload: int | None = Field(default=None, ge=0)
     slot_address: int | None = Field(default=None, ge=0)
     slot_size: int | None = Field(default=None, gt=0)
     allow_link_address: bool = False
     """Take an image whose reset vector lies outside its slot: it was not built for MCUboot and will not run."""
+    force: bool = False
+    """Send a network core's image even to a number that means the application's slot."""
 
 
 class SimConfig(_Strict):
@@ -181,6 +199,11 @@ class SimConfig(_Strict):
     flip_rate: float | None = Field(default=None, ge=0, le=1)
     locked: bool = False
     loses_dp_on_pin_reset: bool = False
+    network_core: bool = False
+    """A network core that MCUboot updates, by b0n and the shared memory of PCD."""
+    images: Literal[1, 2] | None = None
+    network_core_number: int | None = None
+    pcd_delay: float | None = None
 
     def arguments(self) -> list[str]:
         """The simulator's command-line arguments."""
@@ -188,7 +211,7 @@ class SimConfig(_Strict):
         for key, value in self.model_dump(exclude_none=True).items():
             option = "--" + key.replace("_", "-")
             if isinstance(value, bool):
-                if key in {"locked", "loses_dp_on_pin_reset"}:
+                if key in {"locked", "loses_dp_on_pin_reset", "network_core"}:
                     arguments += [option] if value else []
                 else:
                     arguments.append(option if value else "--no-" + option[2:])
@@ -235,6 +258,17 @@ class BoardConfig(_Strict):
             raise ValueError('reset = "pin" is done by the probe: add a [probe] table')
         if self.recovery.reset == "line" and self.reset.line is None:
             raise ValueError('reset = "line" needs a [reset.line] table')
+        return self
+
+    @model_validator(mode="after")
+    def _one_port_has_one_rate(self) -> BoardConfig:
+        uart, console = self.uart, self.console
+        shared = console.port is None or _same_port(console.port, uart.port)
+        if shared and console.baudrate not in {None, uart.baudrate}:
+            raise ValueError(
+                f"[console] baudrate = {console.baudrate} on the port that carries SMP at {uart.baudrate}: the same"
+                " port at another rate is not supported yet; give the console a port of its own, or both the same rate"
+            )
         return self
 
     @model_validator(mode="after")
@@ -375,12 +409,14 @@ class Catalogue:
     def __init__(self, folders: list[Path]) -> None:
         """`folders`: TOML files, or folders of them; the first one that knows a name wins."""
         self._units: dict[str, list[UnitConfig]] = {}
+        self._names: list[list[str]] = []
         self.sources = folders
         for folder in folders:
             found: dict[str, list[UnitConfig]] = {}
             for file in sorted(folder.glob("*.toml")) if folder.is_dir() else [folder]:
                 for unit in load(file):
                     found.setdefault(unit.config.board, []).append(unit)
+            self._names.append(sorted(found))
             for name, units in found.items():
                 _refuse_twins(units)
                 self._units.setdefault(name, units)
@@ -393,13 +429,15 @@ class Catalogue:
     def find(self, pattern: str) -> Iterator[tuple[str, list[UnitConfig]]]:
         """Board names that `pattern` (a name or a glob) selects, each with the units that exist.
 
-        ConfigError, with the names known, if it selects none. A simulated board is only selected by its own name: a
-        glob in a nightly run's command line must not let it stand in for real ones.
+        ConfigError, with the names known, if it selects none. A glob selects in the first folder where it matches
+        anything, so that the configurations that ship as examples do not join a suite's own. A simulated board is only
+        selected by its own name: a glob in a nightly run's command line must not let it stand in for real ones.
         """
         if pattern in self._units:
             yield pattern, self._units[pattern]
             return
-        matching = [name for name in self.boards if fnmatchcase(name, pattern)]
+        by_folder = ([name for name in names if fnmatchcase(name, pattern)] for names in self._names)
+        matching = next(filter(None, by_folder), [])
         hits = [name for name in matching if not self._units[name][0].config.simulated]
         if matching and not hits:
             raise ConfigError(

@@ -165,8 +165,8 @@ def flashed(request: pytest.FixtureRequest, _nrfdfu_handle: Board, build: Build)
         )
     board, unit = _nrfdfu_handle, _unit(_nrfdfu_handle)
     reflash = request.config.stash[REFLASH]
-    if reflash != "always" and unit.proved == build.hash:
-        board.reset()
+    if reflash != "always" and unit.runs(build):
+        board.reset(image=build.image)
         return board
     maker = _make_dfu(request, board)
     if reflash == "never":
@@ -178,12 +178,13 @@ def flashed(request: pytest.FixtureRequest, _nrfdfu_handle: Board, build: Build)
 
 def _boot_unchanged(maker: Dfu, build: Build) -> None:
     recovery = maker.enter()
+    forbidden = f"--nrfdfu-reflash never forbids an upload, and {build}"
     try:
-        recovery.verify(build.image)
+        proof = recovery.verify(build.image)
     except HashMismatch as error:
-        raise HashMismatch(
-            f"--nrfdfu-reflash never forbids an upload, and {build} is not on the board: {error}"
-        ) from None
+        raise HashMismatch(f"{forbidden} is not on the board: {error}") from None
+    if not proof.verified:
+        raise HashMismatch(f"{forbidden} cannot be proved to be on the board: {proof.proof}; use auto or always")
     maker.boot(build.image)
 
 

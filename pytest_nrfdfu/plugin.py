@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 
 import pytest
 
@@ -27,8 +27,12 @@ _OPTIONS: Mapping[str, tuple[Literal["linelist", "string", "bool"], str]] = {
         "linelist",
         "a board to test on (repeatable): NAME (any free unit), NAME:all (every unit), NAME:ID; globs work",
     ),
-    "build": ("linelist", "a build to test (repeatable): NAME=PATH or PATH of a signed image"),
+    "build": (
+        "linelist",
+        "a build to test (repeatable): [NAME=]PATH of a signed .bin or .hex, a dfu_application.zip or a west build",
+    ),
     "config": ("string", "folder or file of board configurations (default: hil_configs below rootdir, then built-in)"),
+    "key": ("string", "the bootloader's public key: each image's signature is checked with it before it is uploaded"),
     "require_board": ("bool", "a run without --board is an error instead of skips"),
     "reflash": ("string", "auto: upload only when the active slot's hash differs; always; never"),
 }
@@ -121,13 +125,15 @@ def _select(config: pytest.Config) -> Selection | None:
         return None
     from pytest_nrfdfu.bench.selection import resolve
 
-    where = _option(config, "config")
+    where, key = _option(config, "config"), _option(config, "key")
     return resolve(
         boards.value or (),
         builds.value or (),
         config=where.folder / Path(where.value).expanduser() if where.value else None,
         root=config.rootpath,
         cwd=builds.folder,
+        start=config.invocation_params.dir,
+        key=key.folder / Path(key.value).expanduser() if key.value else None,
     )
 
 
@@ -242,6 +248,9 @@ def _reason_to_skip(item: pytest.Item, selection: Selection | None) -> str | Non
         return NEEDS_BUILD
     if selection is not None and builds and not _fits(item, BUILD_PARAM, _builds_for, selection):
         return f"is for {_wanted(item, 'build')}, and selected is {', '.join(build.name for build in builds)}"
+    params = _params(item)
+    if selection is not None and BOARD_PARAM in params and BUILD_PARAM in params:
+        return selection.misfit(cast("Choice", params[BOARD_PARAM]), cast("Build", params[BUILD_PARAM]))
     return None
 
 

@@ -72,7 +72,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
             where = f"{unit.config.uart.port} at {unit.config.uart.baudrate} baud"
         count = f"{len(choice.units)} units, " if len(choice.units) > 1 else ""
         lines.append(f"nrfdfu board: {choice.label} ({count}{where}; {unit.file})")
-    lines += [f"nrfdfu build: {build}, {len(build.image.data)} bytes, {build.path}" for build in selection.builds]
+    for build in selection.builds:
+        images = ", ".join(
+            f"{name} {image.version} ({image.hash.hex()[:_HASH_DIGITS]}) of {image.size} bytes"
+            for name, image in build.images.items()
+        )
+        lines.append(f"nrfdfu build: {build.name}: {images}; {build.path}")
+        lines += [f"nrfdfu build: {build.name}: {note}" for note in build.notes]
+    if not selection.builds:
+        lines.append("nrfdfu build: none (tests that need one are skipped: --build [NAME=]PATH)")
     return lines
 
 
@@ -185,19 +193,30 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Name the category of a failure; attach the console's text and the last SMP exchanges."""
     # Looked at after all others have: what is expected to fail, or skips, has become no failure by then.
+    if call.when == "setup":
+        # A test that is run again (pytest-rerunfailures) begins without the first run's category.
+        item.user_properties[:] = [known for known in item.user_properties if known[0] != _CATEGORY]
     report = yield
     if report.failed or hasattr(report, "wasxfail"):
         for board in _boards(item):
-            board.forget()
+            board.forget("a test failed since it was proved last")
     if report.failed:
         if _CATEGORY not in dict(item.user_properties):  # of several failures of a test, the first is the cause
             error = call.excinfo.value if call.excinfo is not None else None
-            category = (_CATEGORY, error.category if isinstance(error, NrfDfuError) else _OTHER_CATEGORY)
+            category = (_CATEGORY, _category(error))
             item.user_properties.append(category)  # for the later reports of the test: JUnit XML takes the last one's
             report.user_properties.append(category)
         for board in _boards(item):
             report.sections.extend(_attachments(item, call.when, board))
     return report
+
+
+def _category(error: BaseException | None) -> str:
+    """What a failure is triaged by; that of a group of errors if they agree on one."""
+    if isinstance(error, BaseExceptionGroup):
+        categories = {_category(inner) for inner in error.exceptions}
+        return categories.pop() if len(categories) == 1 else _OTHER_CATEGORY
+    return error.category if isinstance(error, NrfDfuError) else _OTHER_CATEGORY
 
 
 def _boards(item: pytest.Item) -> Sequence[Board]:
@@ -224,7 +243,19 @@ def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -
 
 # --- summary --------------------------------------------------------------------------------------------------------
 
-_COLUMNS = ("unit", "build", "version", "hash", "bytes", "seconds", "bytes/s", "retries", "verified by", "running")
+_COLUMNS = (
+    "unit",
+    "build",
+    "image",
+    "version",
+    "hash",
+    "bytes",
+    "seconds",
+    "bytes/s",
+    "retries",
+    "verified by",
+    "running",
+)
 
 
 def _row(result: dict[str, Any]) -> tuple[str, ...]:
@@ -232,6 +263,7 @@ def _row(result: dict[str, Any]) -> tuple[str, ...]:
     return (
         result["unit"],
         result["build"],
+        result["image"],
         result["version"],
         (result["hash"] or "-")[:_HASH_DIGITS],
         str(uploaded) if uploaded else "none sent",
@@ -247,10 +279,19 @@ def _row(result: dict[str, Any]) -> tuple[str, ...]:
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     """What was put on which board, and how it was proved."""
     results = config.stash.get(RESULTS, [])
-    if not results:
+    pool = config.stash.get(POOL, None)
+    held = pool.held if pool is not None else []
+    if not results and not held:
         return
     terminalreporter.section("firmware updates")
-    rows = [_COLUMNS, *(_row(result) for result in results)]
+    if results:
+        _write_table(terminalreporter, results)
+    for unit in held:
+        terminalreporter.write_line(f"On {unit.name} now: {unit.holds}")
+
+
+def _write_table(terminalreporter: TerminalReporter, results: list[dict[str, Any]]) -> None:
+    rows = [_COLUMNS, *(_row(part) for result in results for part in result["reports"] or [result])]
     widths = [max(len(row[n]) for row in rows) for n in range(len(_COLUMNS))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -260,8 +301,3 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
             terminalreporter.write_line(f"{result['unit']} {result['build']}: {note}")
     if any(result["simulated"] for result in results):
         terminalreporter.write_line("Figures of simulated boards are simulated: no firmware was executed.")
-    pool = config.stash.get(POOL, None)
-    for unit in pool.held if pool is not None else ():
-        terminalreporter.write_line(
-            f"On {unit.name} now: {unit.holds or 'not known: nothing was proved since it changed'}"
-        )

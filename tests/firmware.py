@@ -38,6 +38,15 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def needs(package: str) -> None:
+    """Skip the test or module where an importable package is missing; fail it where everything is required."""
+    if importlib.util.find_spec(package) is None:
+        reason = f"the package {package} is not installed"
+        if os.environ.get("NRFDFU_TESTS_REQUIRE_ALL") == "1":
+            pytest.fail(f"{reason} (NRFDFU_TESTS_REQUIRE_ALL=1 forbids skipping)", pytrace=False)
+        pytest.skip(reason, allow_module_level=True)
+
+
 def real_firmware() -> bytes:
     """The application core's part of Zephyr 4.4.0's hci_usb for the nRF5340 DK, from address 0 on.
 

@@ -323,12 +323,37 @@ def test_all_units_of_a_board_are_found(catalogue):
 
 
 def test_a_glob_finds_boards_and_never_a_simulated_one(catalogue):
-    assert names(catalogue, "*") == ["nrf5340dk", "other", "product-a"]
+    assert names(catalogue, "*") == ["nrf5340dk", "product-a"]
     assert names(catalogue, "product-*") == ["product-a"]
     assert names(catalogue, "nrf5340dk") == ["nrf5340dk"]
     assert names(catalogue, "nrf5340dk-sim") == ["nrf5340dk-sim"]
     with pytest.raises(ConfigError, match=r"matches only simulated boards, .* by their own names alone: nrf5340dk-sim"):
         names(catalogue, "nrf5340dk-s*")
+
+
+def test_a_glob_selects_in_the_first_folder_that_it_matches_in(catalogue):
+    """What ships as an example must not join the suite's own boards; by its name it is found all the same."""
+    assert names(catalogue, "[no]*") == ["nrf5340dk"]
+    assert names(catalogue, "oth*") == ["other"]
+    assert names(catalogue, "other") == ["other"]
+
+
+def test_a_console_at_another_rate_of_the_same_port_is_refused(write):
+    """It would be ignored."""
+    said = refused(write(WIRED + "[console]\nbaudrate = 1000000\n"))
+    assert "[console] baudrate = 1000000 on the port that carries SMP at 115200" in said
+    assert "is not supported yet" in said
+    refused(write(WIRED + "[console]\nport = '/dev/ttyACM1'\nbaudrate = 1000000\n"))
+    (unit,) = load(write(WIRED + "[console]\nport = '/dev/ttyACM0'\nbaudrate = 1000000\n"))
+    assert unit.config.console.baudrate == 1_000_000
+    load(write(WIRED + "[console]\nbaudrate = 115200\n"))
+
+
+def test_swap_and_window_of_the_bootloader_go_over_the_profile(write):
+    (unit,) = load(write(WIRED + "[bootloader]\nswap = 'overwrite'\nwait_for_dfu = 2.5\n"))
+    resolved = unit.config.bootloader.resolve()
+    assert (resolved.swap, resolved.wait_for_dfu) == ("overwrite", 2.5)
+    assert "swap" in refused(write(WIRED + "[bootloader]\nswap = 'sideways'\n"))
 
 
 def test_a_board_that_is_not_known_is_refused_with_those_that_are(catalogue, tmp_path):

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "pytest_nrfdfu"
 NAME = PACKAGE.name
 
 LAYERS = [
-    {"plugin", "fixtures", "report", "cli", "hil_suite", "host_conformance"},
+    {"plugin", "fixtures", "report", "cli", "cli_build", "cli_build_text", "hil_suite", "host_conformance"},
     {"bench"},
     {"board", "wire", "sim", "sim_admin"},
     {"config"},

@@ -8,6 +8,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import firmware
 import pytest
 import suites
 
@@ -18,8 +19,8 @@ SHIPPED = {path.name for path in (ROOT / "hil_configs").glob("*.toml")}
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built as a release is."""
-    pytest.importorskip("build")
-    pytest.importorskip("hatchling")
+    firmware.needs("build")
+    firmware.needs("hatchling")
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

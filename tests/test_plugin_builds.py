@@ -31,7 +31,7 @@ def test_three_lines_in_an_empty_folder(pytester, monkeypatch):
     result.stdout.fnmatch_lines(
         [
             "nrfdfu board: nrf5340dk-sim (simulated: bootloader ncs-2.6, 1000000 baud, flash timing datasheet; *)",
-            f"nrfdfu build: app 4.4.0 ({digest}), {size} bytes, {file}",
+            f"nrfdfu build: app: app 4.4.0 ({digest}) of {size} bytes; {file}",
             "*nrf5340dk-sim: warning: *would not run from the slot at 0x10000*CONFIG_BOOTLOADER_MCUBOOT=y",
             "*serial recovery*",
             "*100 %, * bytes*",
@@ -77,7 +77,7 @@ def unsigned():
 BAD = {
     "empty": (b"", ["an empty file", "it did not finish"]),
     "elf": (b"\x7fELF\x01\x01\x01" + bytes(100), ["an ELF file", "Use zephyr.signed.bin"]),
-    "hex": (b":020000040001F9\r\n:1000000000000820\r\n", ["Intel HEX", "zephyr.signed.bin"]),
+    "hex": (b":020000040001F9\r\n:1000000000000820\r\n", ["signed .hex", "cut off", "Copy or build the file again"]),
     "unsigned": (unsigned, ["zephyr.bin is unsigned", "zephyr.signed.bin", "CONFIG_BOOTLOADER_MCUBOOT=y"]),
     "truncated": (
         GOOD[:3000],

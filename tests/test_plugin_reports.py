@@ -39,7 +39,7 @@ MUTE = suites.FAST.replace("[boot]", '[console]\nbanner = "never"\n\n[boot]\ntim
 BROKEN = (
     """
 [uart]
-port = "/dev/null"
+port = "loop://"
 
 [probe]
 
@@ -269,7 +269,7 @@ def test_summary_after_failures(trouble):
     """It shows what reached a board, and does not claim what was not looked at since."""
     output = trouble[0]
     rows = [line.split() for line in output.splitlines() if line.startswith("fast  ")]
-    assert [row[1:3] for row in rows[:2]] == [["app", "1.2.3"]] * 2
+    assert [row[1:4] for row in rows[:2]] == [["app", "app", "1.2.3"]] * 2
     assert "On deaf now: not known" in output
 
 
@@ -290,7 +290,10 @@ def test_log_gets_plain_lines(suite):
     assert len(steps) <= 4
     assert steps[-1] == "100"
     result.stdout.fnmatch_lines(
-        ["nrfdfu board: fast (simulated: *, 1000000 baud, flash timing none; *fast.toml)", "nrfdfu build: app 1.2.3 (*"]
+        [
+            "nrfdfu board: fast (simulated: *, 1000000 baud, flash timing none; *fast.toml)",
+            "nrfdfu build: app: app 1.2.3 (*",
+        ]
     )
 
 
@@ -386,7 +389,7 @@ def test_xdist_shows_the_same(suite):
     result.assert_outcomes(passed=4)
     text = result.stdout.str()
     assert text.count("= firmware updates =") == 1
-    rows = [line for line in result.outlines if re.match(r"fast +app +1\.2\.3 ", line)]
+    rows = [line for line in result.outlines if re.match(r"fast +app +app +1\.2\.3 ", line)]
     assert len(rows) == 4
     assert text.count("nrfdfu board: fast") == 1
 

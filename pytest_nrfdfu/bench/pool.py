@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_nrfdfu.bench.simulator import Simulator
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import BoardConfig, Catalogue, UnitConfig
-from pytest_nrfdfu.errors import ConfigError
+from pytest_nrfdfu.errors import BoardError, ConfigError
 
 __all__ = ["Choice", "Pool", "choose", "config_folders"]
 
@@ -66,18 +66,23 @@ class Pool:
     """The units that this process uses. Each is opened when first asked for and kept until `close`."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
         self._held: dict[str, Unit] = {}
+        self._opened: dict[str, ExitStack] = {}
+        """What closes each unit, by its name, in order of opening."""
         self._simulators: dict[str, Simulator] = {}
 
     def unit(self, choice: Choice) -> Unit:
-        """A unit for a choice; the same one every time. BoardError if it does not work."""
+        """A unit for a choice; the same one every time, as long as it works. BoardError if none works.
+
+        A unit whose port was lost, or whose simulator or rig has died, is closed and opened anew.
+        """
+        self._drop_broken()
         if choice.label in self._held:
             return self._held[choice.label]
         in_use = {unit.name: unit for unit in self._held.values()}
         free = [unit for unit in choice.units if unit.name not in in_use]
         # Two values of --board may mean the same unit: "dk:dk-07" and "dk". It is opened once, and both get it.
-        unit = self._open(free[0]) if free else in_use[choice.units[0].name]
+        unit = self._open_any(choice.label, free) if free else in_use[choice.units[0].name]
         self._held[choice.label] = unit
         return unit
 
@@ -90,6 +95,29 @@ class Pool:
         """The units open now, each once."""
         return list({unit.name: unit for unit in self._held.values()}.values())
 
+    def _drop_broken(self) -> None:
+        for unit in self.held:
+            simulator = self._simulators.get(unit.name)
+            if unit.works and (simulator is None or simulator.running):
+                continue
+            self._held = {label: held for label, held in self._held.items() if held is not unit}
+            self._simulators.pop(unit.name, None)
+            with suppress(BoardError, OSError):  # it is broken: what cannot be closed must not hinder the next
+                self._opened.pop(unit.name).close()
+
+    def _open_any(self, label: str, units: list[UnitConfig]) -> Unit:
+        """The first of `units` that opens."""
+        failures: list[tuple[str, BoardError]] = []
+        for unit in units:
+            try:
+                return self._open(unit)
+            except BoardError as error:
+                failures.append((unit.name, error))
+        if len(failures) == 1:
+            raise failures[0][1]
+        told = "; ".join(f"{name}: {error}" for name, error in failures)
+        raise BoardError(f"no unit of {label} can be used: {told}")
+
     def _open(self, chosen: UnitConfig) -> Unit:
         config = chosen.config
         simulator: Simulator | None = None
@@ -101,7 +129,7 @@ class Pool:
             unit = Unit(chosen.name, config)
             opened.callback(unit.close)
             unit.open()
-            self._stack.push(opened.pop_all())
+            self._opened[chosen.name] = opened.pop_all()
         if simulator is not None:
             self._simulators[chosen.name] = simulator
         return unit
@@ -110,10 +138,13 @@ class Pool:
         """Release and close everything, in reverse order of opening."""
         self._held.clear()
         self._simulators.clear()
-        self._stack.close()
+        with ExitStack() as closing:
+            for opened in self._opened.values():
+                closing.callback(opened.close)
+            self._opened = {}
 
 
-def config_folders(asked: Path | None, root: Path, shipped: Path) -> list[Path]:
+def config_folders(asked: Path | None, root: Path, shipped: Path, start: Path | None = None) -> list[Path]:
     """Where configurations are looked for: what was asked for, or the suite's folder, then those of the package.
 
     ConfigError if what was asked for is not there.
@@ -122,5 +153,7 @@ def config_folders(asked: Path | None, root: Path, shipped: Path) -> list[Path]:
         if not asked.exists():
             raise ConfigError(f"--nrfdfu-config {asked}: no such file or folder")
         return [asked, shipped]
-    own = root / "hil_configs"
-    return [own, shipped] if own.is_dir() and own.resolve() != shipped.resolve() else [shipped]
+    # An option's value that is a path outside may move pytest's rootdir up; where pytest was started counts as well.
+    owns = [folder / "hil_configs" for folder in (root, start or root)]
+    own = next((folder for folder in owns if folder.is_dir()), shipped)
+    return [own, shipped] if own.resolve() != shipped.resolve() else [shipped]

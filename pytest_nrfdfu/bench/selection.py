@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 from pytest_nrfdfu.bench.pool import Choice, choose, config_folders
+from pytest_nrfdfu.board.plan import misfit
 from pytest_nrfdfu.config import BoardConfig, Catalogue, UnitConfig, shipped_configs
 from pytest_nrfdfu.errors import ConfigError, ImageError
 from pytest_nrfdfu.image.build import Build
 from pytest_nrfdfu.image.build import load as load_build
+from pytest_nrfdfu.image.keys import load_public_key
 
 __all__ = ["Selection", "from_data", "resolve"]
 
@@ -24,6 +27,12 @@ class Selection:
 
     boards: tuple[Choice, ...] = ()
     builds: tuple[Build, ...] = ()
+    globbed: frozenset[str] = frozenset()
+    """Names of builds that a pattern chose: where one cannot be for a board, its tests are skipped there."""
+
+    def misfit(self, board: Choice, build: Build) -> str | None:
+        """Why a build that a pattern chose cannot be for a board; None if it can, or was asked for by name."""
+        return misfit(build, board.config) if build.name in self.globbed else None
 
     def to_data(self) -> str:
         """JSON for xdist's workers, so that they test the same without reading options again."""
@@ -41,8 +50,12 @@ class Selection:
             }
             for choice in self.boards
         ]
-        builds = [{"name": b.name, "path": str(b.path), "hash": b.hash.hex()} for b in self.builds]
-        return json.dumps({"boards": boards, "builds": builds})
+        builds = [{"name": b.name, "path": str(b.path), "hash": _digest(b)} for b in self.builds]
+        return json.dumps({"boards": boards, "builds": builds, "globbed": sorted(self.globbed)})
+
+
+def _digest(build: Build) -> str:
+    return " ".join(image.hash.hex() for image in build.images.values())
 
 
 def from_data(data: str) -> Selection:
@@ -61,37 +74,72 @@ def from_data(data: str) -> Selection:
     builds = []
     for item in value["builds"]:
         build = load_build(Path(item["path"]), item["name"])
-        if build.hash.hex() != item["hash"]:
+        if _digest(build) != item["hash"]:
             raise ImageError(f"{build.path} was changed while the run was starting; run again")
         builds.append(build)
-    return Selection(tuple(boards), tuple(builds))
+    return Selection(tuple(boards), tuple(builds), frozenset(value["globbed"]))
 
 
-def resolve(boards: Iterable[str], builds: Iterable[str], *, config: Path | None, root: Path, cwd: Path) -> Selection:
+def resolve(
+    boards: Iterable[str],
+    builds: Iterable[str],
+    *,
+    config: Path | None,
+    root: Path,
+    cwd: Path,
+    key: Path | None = None,
+    start: Path | None = None,
+) -> Selection:
     """Resolve the values of ``--board`` and ``--build``. ConfigError or ImageError where one is wrong.
 
-    `config`: ``--nrfdfu-config``; `root`: pytest's rootdir; `cwd`: what relative paths of builds are relative to.
+    `config`: ``--nrfdfu-config``; `root`: pytest's rootdir; `cwd`: what relative paths of builds are relative to;
+    `key`: ``--nrfdfu-key``, over what the configurations say; `start`: where pytest was started.
     """
     choices = []
     wanted = list(boards)
     if wanted:
-        choices = choose(wanted, Catalogue(config_folders(config, root, shipped_configs())))
+        choices = choose(wanted, Catalogue(config_folders(config, root, shipped_configs(), start)))
+    if key is not None:
+        load_public_key(key)  # what is wrong with it is said now
+        choices = [_with_key(choice, key) for choice in choices]
     loaded: dict[str, Build] = {}
-    for value in builds:
-        build = _load(value, cwd)
+    globbed = set()
+    for build, chosen in (item for value in builds for item in _load(value, cwd)):
+        if chosen:
+            globbed.add(build.name)
         other = loaded.get(build.name)
         if other is not None and other.path != build.path:
             raise ConfigError(
-                f"two builds are called {build.name!r}: {other.path} and {build.path}; name them: --build NAME=PATH"
+                f"two builds are called {build.name!r}: {other.path} and {build.path}; give them different names:"
+                " --build NAME=PATH"
             )
         loaded[build.name] = build
-    return Selection(tuple(choices), tuple(loaded.values()))
+    return Selection(tuple(choices), tuple(loaded.values()), frozenset(globbed))
 
 
-def _load(value: str, cwd: Path) -> Build:
+def _with_key(choice: Choice, key: Path) -> Choice:
+    units = []
+    for unit in choice.units:
+        bootloader = unit.config.bootloader.model_copy(update={"public_key": key})
+        units.append(replace(unit, config=unit.config.model_copy(update={"bootloader": bootloader})))
+    return Choice(choice.label, tuple(units))
+
+
+def _load(value: str, cwd: Path) -> Iterator[tuple[Build, bool]]:
+    """The builds that one value means, each with whether a pattern chose it."""
     name, equals, path = value.partition("=")
     if not equals or os.sep in name:  # a path may hold an equals sign
         name, path = "", value
     if equals and not path:
         raise ConfigError(f"--build {value}: no path behind the equals sign; write --build NAME=PATH")
-    return load_build(cwd / Path(path).expanduser(), name or None)
+    where = cwd / Path(path).expanduser()
+    if not any(char in path for char in "*?[") or where.exists():
+        yield load_build(where, name or None), False
+        return
+    found = sorted(Path(hit) for hit in glob(str(where)))  # noqa: PTH207 - `where` may be absolute
+    if not found:
+        raise ConfigError(f"--build {value}: no file or directory matches {where}")
+    if name and len(found) > 1:
+        raise ConfigError(f"--build {value}: {len(found)} files match, and they cannot all be called {name!r}")
+    for file in found:
+        yield load_build(file, name or None), True

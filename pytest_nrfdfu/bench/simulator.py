@@ -54,6 +54,11 @@ class Simulator:
         return self._child.pid
 
     @property
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return self._child.poll() is None
+
+    @property
     def admin(self) -> str:
         """``host:port`` of its admin port."""
         return self.endpoints["admin"]
@@ -104,7 +109,8 @@ class Simulator:
         told, sim = self._config.bootloader, self._config.sim
         if sim is None:
             return told
-        shared = BootloaderConfig.model_fields.keys() & SimConfig.model_fields.keys()
+        # Not the key: whether images are checked before they are sent is the suite's choice.
+        shared = (BootloaderConfig.model_fields.keys() & SimConfig.model_fields.keys()) - {"public_key"}
         values: dict[str, Any] = {"profile": sim.bootloader, **sim.model_dump(include=shared, exclude_none=True)}
         return BootloaderConfig.model_validate(values | told.model_dump(exclude={"profile"}, exclude_none=True))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
-from pytest_nrfdfu.board.boot import wait_running
+from pytest_nrfdfu.board.boot import Restart, wait_running
 from pytest_nrfdfu.board.client import SmpClient
 from pytest_nrfdfu.board.console import ConsoleView
 from pytest_nrfdfu.board.recovery import enter
@@ -14,6 +13,7 @@ from pytest_nrfdfu.board.transcript import decode_traffic
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.errors import SmpTimeout
+from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageStates
 
 __all__ = ["Board", "LineHandle", "ProbeHandle"]
@@ -90,24 +90,40 @@ class Board:
         """A client of whatever answers now: recovery or the application."""
         return self._unit.client
 
-    def reset(self, *, wait: bool = True) -> str:
+    def reset(self, *, wait: bool = True, image: Image | None = None) -> str:
         """Reset the board into its application; how that was seen running (empty if not waited for).
 
         By the probe's pin reset, the reset line, or an OS reset, whichever the board has; NotBooted if the application
-        does not appear.
+        does not appear, HashMismatch if it says itself that it is not `image`.
         """
         unit = self._unit
         position = unit.console_uart.console.position
         unit.unfinished = None
-        if unit.config.recovery.reset == "line" and "reset" in unit.rig.line_names:
+        certain = self._restart()
+        if not wait:
+            return ""
+        by_smp = not self._has_reset_line and not unit.rig.has_probe
+        delay = unit.config.boot.reset_delay if by_smp else 0.0
+        return wait_running(unit, position, image, Restart(self._restart, delay, certain))
+
+    @property
+    def _has_reset_line(self) -> bool:
+        return self._unit.config.recovery.reset == "line" and "reset" in self._unit.rig.line_names
+
+    def _restart(self) -> bool:
+        """Reset the board; whether it must have happened."""
+        unit = self._unit
+        if self._has_reset_line:
             unit.rig.reset("line")
         elif unit.rig.has_probe:
             # A pin reset is itself the way into recovery where that entrance is built in.
             unit.rig.reset("ctrl-ap" if "pin-reset" in unit.config.recovery.entry else "pin")
         else:
-            with suppress(SmpTimeout):
+            try:
                 unit.client.reset()
-        return wait_running(unit, position) if wait else ""
+            except SmpTimeout:
+                return False
+        return True
 
     def images(self, *, enter_recovery: bool = False) -> ImageStates:
         """The image list of whatever answers now. Never resets, unless `enter_recovery` allows it.
@@ -124,9 +140,9 @@ class Board:
 
     # --- for the report of a failing test ---------------------------------------------------------------------------
 
-    def forget(self) -> None:
-        """What was proved on the unit may not hold any more: the next `flashed` looks again."""
-        self._unit.forget()
+    def forget(self, why: str) -> None:
+        """What was proved on the unit may not hold any more, `why` in words: the next `flashed` looks again."""
+        self._unit.forget(why)
 
     def exchanges(self, *, since: float, last: int) -> list[str]:
         """The last SMP messages and faults on the port since a time (seconds, monotonic), one line each."""

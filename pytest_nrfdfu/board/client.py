@@ -14,6 +14,7 @@ from pytest_nrfdfu.errors import SmpRejected, SmpTimeout, UploadFailed
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import Request
 from pytest_nrfdfu.smp.exchange import Exchange, Sequence, Transmission
+from pytest_nrfdfu.smp.header import Group, Op
 from pytest_nrfdfu.smp.messages import (
     Done,
     EchoRequest,
@@ -48,8 +49,8 @@ class SmpClient:
         self.uart = uart
         self.link = link or Link(baudrate=uart.baudrate)
         self.round_trip = RoundTrip()
-        self.on_upload: Callable[[], None] = lambda: None
-        """Called before an upload begins: what was known of the board may not hold any more."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called before images are written, erased or marked: what was known of the board may not hold any more."""
         self._sequences = Sequence(first=time.monotonic_ns() >> 20)
         self._version = version
 
@@ -69,6 +70,8 @@ class SmpClient:
 
     def _run(self, request: Request[T], round_trip: RoundTrip, tries: int, until: float) -> T:
         start, position = time.monotonic(), self.uart.console.position
+        if (request.group, request.op) == (Group.IMAGE, Op.WRITE):
+            self.on_change()
         exchange = Exchange(
             request,
             sequence=self._sequences.take(),
@@ -137,7 +140,7 @@ class SmpClient:
             start=start,
             version=self._version,
         )
-        self.on_upload()
+        self.on_change()
         if began is not None:
             began(upload)
         start_time, position = time.monotonic(), self.uart.console.position

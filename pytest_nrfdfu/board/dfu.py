@@ -9,24 +9,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pytest_nrfdfu.board.boot import banner_line, boot
 from pytest_nrfdfu.board.client import Progress, SmpClient
+from pytest_nrfdfu.board.plan import Step, check_image, is_network_core, plan, profile_for, step_for
 from pytest_nrfdfu.board.recovery import Entered, enter
 from pytest_nrfdfu.board.report import DfuReport, Timeline
 from pytest_nrfdfu.board.unit import Unfinished, Unit
-from pytest_nrfdfu.config import ImageConfig
-from pytest_nrfdfu.errors import HashMismatch, ImageError, UploadFailed
-from pytest_nrfdfu.image.build import APP, Build
-from pytest_nrfdfu.image.mcuboot import Image, check_link_address, check_slot
-from pytest_nrfdfu.smp.messages import ImageStates
+from pytest_nrfdfu.errors import HashMismatch, NotBooted, NrfDfuError, SmpRejected, SmpTimeout, UploadFailed
+from pytest_nrfdfu.image.build import APP, NET, Build
+from pytest_nrfdfu.image.mcuboot import Image, Version
+from pytest_nrfdfu.smp.messages import ImageStates, SlotInfoRequest
 from pytest_nrfdfu.smp.upload import Upload, UploadCounters
 
 __all__ = ["Dfu", "Proof", "Recovery", "Say", "check_image"]
 
 Say = Callable[[str], None]
 PROVED = "image list"
+_UNSEEN = "the bootloader's list cannot show the network core"
+_COPY_DELAY = 3.0
+"""Seconds that the answer to the last chunk of a network core's image may take: MCUboot waits for the copy to begin
+(sdk-nrf, modules/mcuboot/hooks/nrf53_hooks.c: about one second)."""
+_NO_KEY = b"no key"
+"""Stands among the hashes of images that were spoken about."""
 _SHOWN = 12
 """Digits of a hash shown to people."""
 
@@ -38,6 +45,14 @@ _WAYS: Mapping[str, str] = {
 }
 
 
+_REASONS: Mapping[type[NrfDfuError], str] = {
+    UploadFailed: "upload failed",
+    HashMismatch: "another image is there, or none",
+    NotBooted: "not seen running",
+}
+"""Why an update failed, in short."""
+
+
 class Proof(NamedTuple):
     """Whether the board was shown to hold an image, how or why not, and the hash that was read from it."""
 
@@ -46,20 +61,7 @@ class Proof(NamedTuple):
     hash: bytes | None
 
 
-def check_image(image: Image, settings: ImageConfig, *, simulated: bool) -> str | None:
-    """Whether an image can be for the slot that the configuration names; before any hardware is touched.
-
-    ImageError if not. An image linked outside its slot was not built for MCUboot: on a simulated board, which executes
-    no firmware, that is only a warning, returned as text.
-    """
-    if settings.slot_size is not None:
-        check_slot(image, settings.slot_size)
-    if settings.slot_address is None or settings.slot_size is None:
-        return None
-    problem = check_link_address(image, settings.slot_address, settings.slot_size)
-    if problem and not simulated and not settings.allow_link_address:
-        raise ImageError(f"{problem}; to upload it all the same set allow_link_address = true in [images.app]")
-    return problem
+_NOT_PROVED = Proof(verified=False, proof="not looked at", hash=None)
 
 
 class Recovery:
@@ -83,21 +85,40 @@ class Recovery:
         """Upload an image into its slot; UploadFailed if the board does not take all of it.
 
         An upload of the same image that was broken off in this session is taken up where the board has it: the result's
-        `resumed` tells. `progress` is called with acknowledged and total bytes.
+        `resumed` tells. `progress` is called with acknowledged and total bytes. A network core's image goes to the
+        network core; ImageError, before anything is sent, if nobody tells by which number.
         """
-        unit = self.unit
-        settings = unit.config.app_image
-        check_image(image, settings, simulated=unit.config.simulated)
+        name = NET if is_network_core(image) else APP
+        return self.send(step_for(name, image, self.unit.config, self.unit.profile), progress=progress)
+
+    def send(self, step: Step, *, progress: Progress | None = None) -> Upload:
+        """Upload one step of a plan; see `upload`."""
+        unit, image = self.unit, step.image
+        if step.ask:
+            step = step.asked(self._slot_rows(), unit.profile)
         start = self._taken_up(image)
 
         def began(upload: Upload) -> None:
             unit.unfinished = Unfinished(image.hash, upload, self._session)
 
+        limits = unit.limits()
+        network_core = None if step.network_core else unit.network_core  # an upload makes the unit forget all
+        if step.network_core:
+            limits = replace(limits, last_delay=_COPY_DELAY)
         upload = unit.client.upload(
-            image.data, limits=unit.limits(), image=settings.upload, start=start, progress=progress, began=began
+            image.data, limits=limits, image=step.number, start=start, progress=progress, began=began
         )
         unit.unfinished = None
+        unit.network_core = network_core
         return upload
+
+    def _slot_rows(self) -> list[tuple[int, int, int | None]]:
+        """The bootloader's slot info; none where it has no such command."""
+        try:
+            infos = self.unit.client.request(SlotInfoRequest())
+        except (SmpRejected, SmpTimeout):
+            return []
+        return [(image.image, slot.slot, slot.upload_image_id) for image in infos.images for slot in image.slots]
 
     def _taken_up(self, image: Image) -> int:
         earlier = self.unit.unfinished
@@ -105,11 +126,18 @@ class Recovery:
             return 0
         return earlier.upload.acknowledged
 
-    def verify(self, image: Image) -> Proof:
-        """Look the image up in the board's list. HashMismatch if the list shows that the board does not hold it."""
+    def verify(self, image: Image, name: str = APP) -> Proof:
+        """Look the image up in the board's list. HashMismatch if the list shows that the board does not hold it.
+
+        `name`: which of its build's images it is. An image other than the application's may be in any slot.
+        """
+        if name == NET or is_network_core(image):
+            return Proof(verified=False, proof=_UNSEEN, hash=None)
         states = self.images()
+        if name != APP:
+            return self._verify_other(image, states)
         found = states.find(image=0, slot=0)
-        if found is not None and found.hash is None:
+        if found is not None and found.hash is None and _same_version(found.version, image):
             why = "the bootloader's list shows no hashes (built without CONFIG_BOOT_SERIAL_IMG_GRP_HASH)"
             return Proof(verified=False, proof=why, hash=None)
         if found is not None and found.hash == image.hash and not self.unit.profile.lists_valid_only:
@@ -121,6 +149,21 @@ class Recovery:
             image.hash, f"version {image.version}, hash {image.hash.hex()[:_SHOWN]}, proved by image list"
         )
         return Proof(verified=True, proof=PROVED, hash=found.hash)
+
+    def _verify_other(self, image: Image, states: ImageStates) -> Proof:
+        if any(state.hash is None for state in states.images):
+            return Proof(verified=False, proof="the bootloader's list shows no hashes", hash=None)
+        if not any(state.hash == image.hash for state in states.images):
+            raise HashMismatch(_mismatch(self.unit.name, image, states))
+        return Proof(verified=self.unit.profile.lists_valid_only, proof=PROVED, hash=image.hash)
+
+
+def _same_version(listed: str, image: Image) -> bool:
+    """Whether a listed version is an image's; old bootloaders write a build number of 0 out."""
+    try:
+        return Version.parse(listed) == image.version
+    except ValueError:
+        return False
 
 
 def _mismatch(name: str, image: Image, states: ImageStates) -> str:
@@ -137,6 +180,46 @@ def _mismatch(name: str, image: Image, states: ImageStates) -> str:
         f"{name} was sent {image.source} (version {image.version}, hash {image.hash.hex()}), but its image list shows"
         f" {listed or 'no valid image'}. {advice[0].upper()}{advice[1:]}"
     )
+
+
+@dataclass(slots=True)
+class _Part:
+    """One image of an update, and how far it came."""
+
+    step: Step
+    needed: bool
+    upload: Upload | None = None
+    proof: Proof = _NOT_PROVED
+    looked_at: bool = False
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """An update on its way: what its report is made of, whether it succeeds or not."""
+
+    build: Build
+    recovery: Recovery
+    timeline: Timeline
+    parts: list[_Part] = field(default_factory=list)
+    running: str = ""
+    broken: bool = False
+
+    def failed(self, error: NrfDfuError) -> None:
+        """The update ended with an error: note in short how far it came; the error itself tells all."""
+        self.broken = True
+        reason = _REASONS.get(type(error), type(error).__name__)
+        part = self.parts[-1]
+        if part.looked_at:  # it failed in the boot
+            self.running = reason
+            if isinstance(error, HashMismatch):
+                for one in self.parts:
+                    one.proof = Proof(verified=False, proof=reason, hash=None) if one.step.name == APP else one.proof
+            return
+        self.running = "not booted"
+        part.proof = Proof(verified=False, proof=reason, hash=None)
+        unfinished = self.recovery.unit.unfinished
+        if part.upload is None and unfinished is not None and unfinished.hash == part.step.image.hash:
+            part.upload = unfinished.upload
 
 
 class Dfu:
@@ -172,63 +255,103 @@ class Dfu:
         """
         if via != "recovery":
             raise ValueError(f"via={via!r} is not known; known: 'recovery'")
-        unit, image = self.unit, build.image
-        problem = check_image(image, unit.config.app_image, simulated=unit.config.simulated)
-        if problem and image.hash not in unit.warned:
-            unit.warned.add(image.hash)
-            self._say(f"warning: {problem}")
+        unit = self.unit
+        steps = plan(build, unit.config)
+        unit.profile = profile_for(unit.config, build.facts)
+        self._tell(steps)
         timeline = Timeline(time.monotonic())
         with timeline.phase("recovery", time.monotonic):
             recovery = self.enter()
         self._say(_entered(recovery))
-        upload: Upload | None = None
+        attempt = _Attempt(build, recovery, timeline)
         try:
-            if not (only_if_needed and _holds(recovery.entered.images, image)):
-                with timeline.phase("upload", time.monotonic):
-                    self._say(f"uploading {build}, {len(image.data)} bytes")
-                    upload = recovery.upload(image, progress=self._progress)
-            with timeline.phase("verify", time.monotonic):
-                proof = recovery.verify(image)
-            self._say(_proved(proof))
-        except UploadFailed:
-            # The unfinished image is not valid, so nothing but recovery will boot; leave the board there.
+            self._send(attempt, steps, only_if_needed=only_if_needed)
+            self._boot(attempt)
+        except NrfDfuError as error:
+            attempt.failed(error)
+            self._done(self._report(attempt))
             raise
-        except HashMismatch:
-            with suppress(Exception):
-                unit.client.reset()
-            raise
-        with timeline.phase("boot", time.monotonic):
-            position = unit.console_uart.console.position
-            running = self.boot(image)
-        self._say(f"application {build.version} is running, seen by {_seen(unit, position, running)}")
-        report = self._report(build, recovery, upload, proof, running, timeline)
+        report = self._report(attempt)
         self._done(report)
         return report
 
-    def _report(
-        self,
-        build: Build,
-        recovery: Recovery,
-        upload: Upload | None,
-        proof: Proof,
-        running: str,
-        timeline: Timeline,
-    ) -> DfuReport:
+    def _send(self, attempt: _Attempt, steps: list[Step], *, only_if_needed: bool) -> None:
+        """Upload and verify each image."""
+        recovery = attempt.recovery
+        try:
+            for step in steps:
+                needed = not (only_if_needed and _holds(recovery.entered.images, step, self.unit))
+                self._one(attempt, step, needed=needed)
+        except HashMismatch:
+            with suppress(Exception):
+                self.unit.client.reset()
+            raise  # after UploadFailed the board is left in recovery: the unfinished image would not boot
+
+    def _boot(self, attempt: _Attempt) -> None:
+        """Leave recovery and see the application run."""
+        unit, app = self.unit, attempt.build.images.get(APP)
+        with attempt.timeline.phase("boot", time.monotonic):
+            position = unit.console_uart.console.position
+            attempt.running = boot(unit, app)
+        for part in attempt.parts:
+            if part.step.network_core:
+                unit.network_core = part.step.image.hash  # the reset was granted, so the copy has ended
+        version = app.version if app is not None else "on the board"
+        self._say(f"application {version} is running, seen by {_seen(unit, position, attempt.running)}")
+
+    def _tell(self, steps: list[Step]) -> None:
+        """What is odd about a build, once."""
+        unit = self.unit
+        for step in steps:
+            if step.image.hash in unit.warned:
+                continue
+            unit.warned.add(step.image.hash)
+            if step.warning:
+                self._say(f"warning: {step.warning}")
+            if step.image.signature is None and not unit.config.simulated:
+                self._say(f"note: {step.image.source} has a hash and no signature: bootloaders with a key refuse it")
+        signed = any(step.image.signature is not None for step in steps)
+        if signed and unit.config.bootloader.public_key is None and _NO_KEY not in unit.warned:
+            unit.warned.add(_NO_KEY)
+            self._say("signature not checked before upload: no public_key in [bootloader], no --nrfdfu-key")
+
+    def _one(self, attempt: _Attempt, step: Step, *, needed: bool) -> None:
+        """Upload and verify one image."""
+        image, suffix = step.image, "" if step.name == APP else f" {step.name}"
+        part = _Part(step, needed=needed)
+        attempt.parts.append(part)
+        if needed:
+            with attempt.timeline.phase(f"upload{suffix}", time.monotonic):
+                self._say(f"uploading {step.name} {image.version} ({image.hash.hex()[:_SHOWN]}), {image.size} bytes")
+                part.upload = attempt.recovery.send(step, progress=self._progress)
+        with attempt.timeline.phase(f"verify{suffix}", time.monotonic):
+            part.proof = attempt.recovery.verify(image, step.name)
+            part.looked_at = True
+        self._say(_proved(part.proof))
+
+    def _report(self, attempt: _Attempt) -> DfuReport:
+        """One report, or with several images one for each and the application's on top."""
+        reports = [self._report_one(attempt, part) for part in attempt.parts]
+        top = next((report for report in reports if report.image == APP), reports[-1])
+        return replace(top, reports=tuple(reports)) if len(reports) > 1 else top
+
+    def _report_one(self, attempt: _Attempt, part: _Part) -> DfuReport:
+        step, upload, proof = part.step, part.upload, part.proof
         counters = upload.counters if upload is not None else UploadCounters()
         times = [when for when, _ in counters.progress]
         seconds = times[-1] - times[0] if times else 0.0
         sent = 0
         if upload is not None:
-            sent = upload.total - (counters.progress[0][1] if upload.resumed and counters.progress else 0)
+            sent = upload.acknowledged - (counters.progress[0][1] if upload.resumed and counters.progress else 0)
         return DfuReport(
             unit=self.unit.name,
-            build=build.name,
-            image=next((name for name, image in build.images.items() if image is build.image), APP),
+            build=attempt.build.name,
+            image=step.name,
             verified=proof.verified,
             proof=proof.proof,
             hash=proof.hash,
-            running=running,
-            version=build.version,
+            running=_UNSEEN if step.network_core and not attempt.broken else attempt.running,
+            version=str(step.image.version),
             bytes=sent,
             seconds=seconds,
             rate=sent / seconds if seconds else 0.0,
@@ -236,9 +359,9 @@ class Dfu:
             window=max(1, counters.window),
             retries=counters.retries,
             resyncs=counters.resyncs,
-            entry=recovery.entered.method,
-            timeline=tuple(timeline.phases),
-            notes=_notes(upload),
+            entry=attempt.recovery.entered.method,
+            timeline=tuple(attempt.timeline.phases),
+            notes=_notes(part),
             simulated=self.unit.config.simulated,
         )
 
@@ -261,15 +384,22 @@ def _proved(proof: Proof) -> str:
     return f"verified: the board's image list shows hash {proof.hash.hex()[:_SHOWN]}... in slot 0"
 
 
-def _holds(states: ImageStates, image: Image) -> bool:
+def _holds(states: ImageStates, step: Step, unit: Unit) -> bool:
+    """Whether the board is known to hold an image: by its list, or, for the network core, by this run's upload."""
+    image = step.image
+    if step.network_core:
+        return unit.network_core == image.hash
     found = states.find(image=0, slot=0)
     return found is not None and found.hash == image.hash
 
 
-def _notes(upload: Upload | None) -> tuple[str, ...]:
-    if upload is None:
+def _notes(part: _Part) -> tuple[str, ...]:
+    if not part.needed:
         return ("the board held this image already: nothing was uploaded",)
-    notes = []
+    upload = part.upload
+    if upload is None:
+        return ("nothing was uploaded",)
+    notes = [] if upload.done else [f"{upload.acknowledged} of {upload.total} bytes were uploaded"]
     if upload.resumed:
         notes.append("an upload broken off was taken up")
     if upload.counters.restarts:

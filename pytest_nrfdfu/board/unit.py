@@ -14,6 +14,7 @@ from pytest_nrfdfu.board.rig import Rig
 from pytest_nrfdfu.board.uart import Uart
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.errors import SmpTimeout
+from pytest_nrfdfu.image.build import APP, Build
 from pytest_nrfdfu.smp.timing import Link
 from pytest_nrfdfu.smp.upload import Limits, Upload
 
@@ -47,11 +48,13 @@ class Unit:
         self.rig = Rig(config, name)
         paced = not uart.port.startswith("socket://")
         self.client = SmpClient(self.uart, Link(baudrate=uart.baudrate if paced else None))
-        self.client.on_upload = self.forget
+        self.client.on_change = self._changed
         self.proved: bytes | None = None
         """Hash of the application image that was proved on it in this run; None as soon as that may not hold."""
-        self.holds = ""
-        """The same in words, for the summary."""
+        self.network_core: bytes | None = None
+        """Hash of the network core's image that was sent to it in this run; nothing can be read back."""
+        self.holds = "not known: nothing was looked at"
+        """What was proved, in words, for the summary."""
         self.session = 0
         """Counts the entries into recovery: an upload can only be taken up in the session that it began in."""
         self.unfinished: Unfinished | None = None
@@ -65,12 +68,24 @@ class Unit:
         """Whether there is a probe or a line at all."""
         return self.rig.has_probe or bool(self.rig.line_names)
 
+    @property
+    def works(self) -> bool:
+        """Whether its ports are open still, and the process that owns its probe and lines runs."""
+        return self.uart.is_open and self.console_uart.is_open and (not self.needs_rig or self.rig.pid is not None)
+
     def open(self) -> None:
-        """Force the lines inactive, then open the ports."""
-        if self.needs_rig:
-            self.rig.start()
-        self.uart.open()
-        self.console_uart.open()
+        """Open the ports, then force the lines inactive; all or nothing.
+
+        The ports go first because they are exclusive: where another run has the board, neither its lines nor its probe
+        may be touched.
+        """
+        with ExitStack() as failed:
+            failed.callback(self.close)
+            self.uart.open()
+            self.console_uart.open()
+            if self.needs_rig:
+                self.rig.start()
+            failed.pop_all()
 
     def close(self) -> None:
         """Release the lines and close everything."""
@@ -79,10 +94,21 @@ class Unit:
             closing.callback(self.console_uart.close)
             closing.callback(self.rig.stop)
 
-    def forget(self) -> None:
-        """What was proved may not hold any more."""
+    def forget(self, why: str = "nothing was proved since it was last changed") -> None:
+        """What was proved may not hold any more; `why`, in words."""
         self.proved = None
-        self.holds = ""
+        self.holds = f"not known: {why}"
+
+    def _changed(self) -> None:
+        """Images on it are about to be written, erased or marked, by an update or by a request of a test's own."""
+        self.forget("its images were written to and not looked at since")
+        self.network_core = None
+        self.unfinished = None
+
+    def runs(self, build: Build) -> bool:
+        """Whether all of a build is known to be on the board: the application proved, other images sent."""
+        others = [image.hash for name, image in build.images.items() if name != APP]
+        return self.proved == build.hash and all(digest == self.network_core for digest in others)
 
     def remember(self, digest: bytes, what: str) -> None:
         """The image list has shown `digest` in slot 0; `what` it is, in words."""

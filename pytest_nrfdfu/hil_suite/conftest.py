@@ -30,7 +30,7 @@ def two_builds(request: pytest.FixtureRequest, board: Board) -> tuple[Build, Bui
     if not board.config.simulated:
         pytest.skip("needs two builds for this board: give --build NAME=PATH twice, with different versions")
     made: tuple[Build, Build] = request.getfixturevalue("made_builds")
-    return made
+    return (given[0], made[1]) if given else made
 
 
 @pytest.fixture

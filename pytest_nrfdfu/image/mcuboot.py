@@ -278,11 +278,12 @@ def check_slot(image: Image, slot_size: int, *, swap: Swap = "move", page_size: 
     """
     if image.size > slot_size:
         padding = f" ({image.size - image.end} of them padding)" if image.padded else ""
-        raise refuse(
-            image.source,
-            f"the file has {image.size} bytes{padding}, and the slot {slot_size}",
-            "Sign it with the slot's size (imgtool --slot-size), and look at the build's and the board's partitions",
+        advice = (
+            "Sign it with the slot's size (imgtool --slot-size), and look at the build's and the board's partitions"
+            if image.padded
+            else f"It is {image.size - slot_size} bytes too large: make the application smaller, or the slot larger"
         )
+        raise refuse(image.source, f"the file has {image.size} bytes{padding}, and the slot {slot_size}", advice)
     limit = largest_image(slot_size, swap, page_size)
     if image.end > limit:
         raise refuse(

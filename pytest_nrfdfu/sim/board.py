@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
-from pytest_nrfdfu.image.bootloader import PROFILES, BootloaderProfile
+from pytest_nrfdfu.image.bootloader import PROFILES, BootloaderProfile, network_upload_number
 from pytest_nrfdfu.sim.application import application_starter, identify
-from pytest_nrfdfu.sim.bootloader import NRF5340_SLOTS, Bootloader
+from pytest_nrfdfu.sim.bootloader import Bootloader
 from pytest_nrfdfu.sim.chip import Buffer, Chip, ResetCause
 from pytest_nrfdfu.sim.faults import Faults
 from pytest_nrfdfu.sim.firmware import FlashTiming
 from pytest_nrfdfu.sim.machine import Machine
-from pytest_nrfdfu.sim.slots import SlotArea
+from pytest_nrfdfu.sim.pcd import NetworkBootloader, NetworkCore, NetworkCpu, PcdHooks, PcdTiming
+from pytest_nrfdfu.sim.slots import NRF5340_VIRTUAL_SLOT, SlotArea, nrf5340_slots
 from pytest_nrfdfu.sim.tap import Tap
 from pytest_nrfdfu.sim.uart import Uart, UartConfig, UartCounters
 
@@ -39,6 +40,13 @@ class BoardOptions:
     public_key: bytes | None = None
     """PEM; without one the bootloader checks hashes only."""
     stay_in_recovery: bool = False
+    network_core: bool = False
+    """The bootloader has Nordic's hooks for the network core, and that has b0n; the profile's `images` may be 2."""
+    network_core_number: int | None = None
+    """The number of the upload that updates the network core. None: 3 with direct upload; without, 1 with two images,
+    and none with one. Nordic's hooks compare with 3 always, so a bootloader that has them, two images and no direct
+    upload takes number 1 and copies nothing: that is 3 here."""
+    pcd: PcdTiming = field(default_factory=PcdTiming)
     locked: bool = False
     loses_dp_on_pin_reset: bool = False
     seed: int = 0
@@ -75,7 +83,7 @@ class SimBoard:
 
     def __init__(self, options: BoardOptions, *, clock: Callable[[], float] | None = None, now: float = 0.0) -> None:
         self.options = options
-        self.slots = NRF5340_SLOTS
+        self.slots = nrf5340_slots(options.profile.images, network_core=options.network_core)
         self.faults = Faults(options.seed)
         self.faults.set_rate("drop_rate", options.drop_rate)
         self.faults.set_rate("flip_rate", options.flip_rate)
@@ -86,6 +94,7 @@ class SimBoard:
             clock=clock,
         )
         self.tap = Tap()
+        self.network_core = NetworkCore(self.chip, NRF5340_VIRTUAL_SLOT, options.pcd) if options.network_core else None
         self._start_application = application_starter(self.chip)
         self._bootloader: Bootloader | None = None
         self._past = _Past()
@@ -103,6 +112,21 @@ class SimBoard:
             now=now,
         )
         self.machine.clock = clock
+        if self.network_core is not None:
+            self.machine.take_along(self._network_machine(self.network_core, now))
+
+    def _network_machine(self, core: NetworkCore, now: float) -> Machine:
+        return Machine(NetworkCpu(self.chip), lambda: NetworkBootloader(core), timing=self.options.timing, now=now)
+
+    def _hooks(self) -> PcdHooks | None:
+        options = self.options
+        if not options.network_core:
+            return None
+        number = options.network_core_number
+        if number is None:
+            profile = options.profile
+            number = network_upload_number(direct_upload=profile.direct_upload, images=profile.images)
+        return PcdHooks(self.chip, NRF5340_VIRTUAL_SLOT, number, options.pcd)
 
     def _make_bootloader(self) -> Bootloader:
         if self._bootloader is not None:
@@ -114,6 +138,7 @@ class SimBoard:
             start_application=self._start_application,
             public_key=self.options.public_key,
             stay_in_recovery=self.options.stay_in_recovery,
+            hooks=self._hooks(),
         )
         return self._bootloader
 
@@ -150,11 +175,11 @@ class SimBoard:
         return "bootloader" if isinstance(program, Bootloader) else "application"
 
     def slot(self, number: int) -> SlotArea:
-        """The area of one of image 0's slots; ValueError with the known numbers for another."""
-        for area in self.slots:
-            if area.slot == number:
-                return area
-        raise ValueError(f"there is no slot {number}; there are {', '.join(str(area.slot) for area in self.slots)}")
+        """The area of slot0, slot1, ...; ValueError with the known numbers for another."""
+        known = {area.image * 2 + area.slot: area for area in self.slots}
+        if number not in known:
+            raise ValueError(f"there is no slot {number}; there are {', '.join(map(str, known))}")
+        return known[number]
 
     def slot_contents(self, number: int, size: int | None = None) -> SlotContents:
         """The digest of the first `size` bytes of a slot (all without), and how its image calls itself."""
@@ -189,7 +214,10 @@ class SimBoard:
         }
 
     def counters(self) -> dict[str, Any]:
-        """What has happened, for JSON. `uploads` are uploads begun, `upload_requests` all their chunks."""
+        """What has happened, for JSON. `uploads` are uploads begun, `upload_requests` all their chunks.
+
+        `network_core` is None on a board whose bootloader does not update it; see `NetworkCore.counters`.
+        """
         now = _Past(**asdict(self._past))
         if self._bootloader is not None:
             now.add(self._bootloader)
@@ -210,6 +238,7 @@ class SimBoard:
             "debugger_writes": chip.debugger_writes,
             "debugger_erases": chip.debugger_erases,
             "erase_all": chip.erase_all,
+            "network_core": None if self.network_core is None else self.network_core.counters(),
         }
 
     def reset_counters(self) -> None:
@@ -227,6 +256,8 @@ class SimBoard:
         chip = self.chip.counters
         chip.resets.clear()
         chip.debugger_writes = chip.debugger_erases = chip.erase_all = 0
+        if self.network_core is not None:
+            self.network_core.reset_counters()
 
 
 def _cause_name(cause: ResetCause) -> str:

@@ -18,13 +18,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Protocol
 
+from pytest_nrfdfu.errors import ConfigError
 from pytest_nrfdfu.image.bootloader import BootloaderProfile
+from pytest_nrfdfu.image.keys import PublicKey, parse_public_key
 from pytest_nrfdfu.sim.console_rx import LineBuffers, PacketReceiver
 from pytest_nrfdfu.sim.firmware import Effect, Erase, Idle, Memory, Program, Sleep, Start
+from pytest_nrfdfu.sim.pcd import PcdHooks
 from pytest_nrfdfu.sim.recovery import Recovery
 from pytest_nrfdfu.sim.slots import NRF5340_SLOTS, Geometry, SlotArea, Slots
 from pytest_nrfdfu.sim.trailer import Trailers
-from pytest_nrfdfu.sim.validate import PublicKey, Validator
+from pytest_nrfdfu.sim.validate import Validator
 
 __all__ = ["NRF5340_SLOTS", "Bootloader", "Geometry", "Hardware", "SlotArea"]
 
@@ -58,11 +61,19 @@ class Hardware(Memory, Protocol):
         """The level at the recovery pin, which is active low."""
 
 
+def _read_key(data: bytes) -> PublicKey:
+    try:
+        return parse_public_key(data)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
 class Bootloader:
     """One boot of MCUboot. After a reset, make a new one: nothing in it survives.
 
-    `start_application` gives the program for a valid slot. `public_key` is a PEM; without one only the SHA TLV is
-    checked. `stay_in_recovery` leaves out all the ways but serial recovery.
+    `start_application` gives the program for a valid slot. `public_key` is the content of a key file (ValueError if it
+    holds none that MCUboot knows); without one only the SHA TLV is checked. `stay_in_recovery` leaves out all the ways
+    but serial recovery. `hooks` are there in a bootloader that updates the network core.
     """
 
     def __init__(
@@ -75,18 +86,20 @@ class Bootloader:
         public_key: bytes | None = None,
         geometry: Geometry = Geometry(),  # noqa: B008 - frozen
         stay_in_recovery: bool = False,
+        hooks: PcdHooks | None = None,
     ) -> None:
+        self._hooks = hooks
         self._profile = profile
         self._hardware = hardware
         self._slots = Slots(hardware, areas, geometry)
         self._start_application = start_application
         self._stay_in_recovery = stay_in_recovery
         trailers = Trailers(self._slots, profile.swap)
-        key = None if public_key is None else PublicKey.from_pem(public_key)
+        key = None if public_key is None else _read_key(public_key)
         self._validator = Validator(self._slots, key, trailers.max_image_size)
         self._lines = LineBuffers(profile.line_buffers, profile.line_length)
         self._receiver = PacketReceiver(profile.receive_size)
-        self._recovery = Recovery(profile, trailers, self._validator, self._receiver)
+        self._recovery = Recovery(profile, trailers, self._validator, self._receiver, hooks)
         self._listening = False
         self._wakeups = 0
         self._in_recovery = False
@@ -130,6 +143,8 @@ class Bootloader:
 
     def main(self) -> Generator[Effect, None, None]:
         """One boot, until recovery resets the chip, the application starts, or nothing boots."""
+        if self._hooks is not None:
+            self._hooks.start()
         if self._stay_in_recovery or (yield from self._enters_early()):
             yield from self._recover()
             return
@@ -191,9 +206,13 @@ class Bootloader:
         """
         yield from ()
         primaries = [self._slots.find(image, 0) for image in range(self._profile.images)]
-        if all(area is not None and self._validator.bootable(area) for area in primaries):
+        if all(area is not None and self._bootable(area) for area in primaries):
             return primaries[0]
         return None
+
+    def _bootable(self, area: SlotArea) -> bool:
+        """The network core's virtual slot is always valid (boot_image_check_hook)."""
+        return (self._hooks is not None and area.virtual) or self._validator.bootable(area)
 
     def _recover(self) -> Generator[Effect, None, None]:
         self._listening = self._in_recovery = True

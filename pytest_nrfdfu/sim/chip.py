@@ -81,6 +81,10 @@ class Chip:
         """Called when the application CPU starts from its reset vector: at once, or when what holds it lets go."""
         self.on_run_change: Callable[[bool], None] = lambda _runs: None
         """Called when `cpu_runs` has changed; after `on_reset` where both apply."""
+        self.on_network_reset: Callable[[], None] = lambda: None
+        """Called when the network core is reset: what ran there is gone, and begins anew when `network_cpu_runs`."""
+        self.on_network_run_change: Callable[[bool], None] = lambda _runs: None
+        """Called when `network_cpu_runs` has changed."""
         self.on_debug_port_reset: Callable[[], None] = lambda: None
         """Called when the debug port loses its state."""
         self._loses_dp_on_pin_reset = loses_dp_on_pin_reset
@@ -92,7 +96,7 @@ class Chip:
         self._nreset_holds = False
         self._resetreas = 0
         self._starting: ResetCause | None = None
-        self._ran = False
+        self._ran = self._network_ran = False
         self._application = self._domain(APPLICATION_DOMAIN, flash)
         self._network = self._domain(NETWORK_DOMAIN, None)
         self._domains = (self._application, self._network)
@@ -134,9 +138,17 @@ class Chip:
         self.gpregret[index] = value & 0xFF
 
     def _force_off(self, value: int) -> None:
-        self.network_held = bool(value & 1)
-        self._network.reset()
+        self.force_off_network_core(bool(value & 1))
+
+    def force_off_network_core(self, off: bool) -> None:  # noqa: FBT001 - the register's one bit
+        """NETWORK.FORCEOFF: hold the network core in reset, or let it start."""
+        self.network_held = off
+        self._reset_network()
         self._update()
+
+    def _reset_network(self) -> None:
+        self._network.reset()
+        self.on_network_reset()
 
     # The CPU's view of memory.
 
@@ -157,6 +169,15 @@ class Chip:
                 memory, offset = found
                 return bytes(memory[offset : offset + size])
         raise ValueError(f"{size} bytes at 0x{address:08x} are not in one memory")
+
+    def write_ram(self, address: int, data: bytes) -> None:
+        """Write to the RAM of either core; ValueError where `data` is not all in one."""
+        for domain in self._domains:
+            offset = address - domain.layout.ram_base
+            if 0 <= offset <= len(domain.ram) - len(data):
+                domain.ram[offset : offset + len(data)] = data
+                return
+        raise ValueError(f"{len(data)} bytes at 0x{address:08x} are not in RAM")
 
     def erase(self, address: int) -> None:
         """Erase the flash page that begins at `address`; ValueError where none does."""
@@ -200,6 +221,17 @@ class Chip:
         return self._powered and not (self._held or core.halted or core.locked_up)
 
     @property
+    def network_cpu_runs(self) -> bool:
+        """Whether the network core's CPU executes."""
+        network = self._network
+        stopped = network.core.halted or network.core.locked_up or self._network_in_reset
+        return self._powered and not stopped
+
+    @property
+    def _network_in_reset(self) -> bool:
+        return self._nreset_holds or self.network_held or self._network.held_by_ctrl_ap
+
+    @property
     def _held(self) -> bool:
         return self._nreset_holds or self._application.held_by_ctrl_ap
 
@@ -228,6 +260,8 @@ class Chip:
         if on == self._powered:
             return
         self._powered = on
+        if not on:
+            self._update()  # firmware ends while RAM still holds what it works on
         self._nreset_holds = False
         self._resetreas = 0
         self._starting = None
@@ -252,8 +286,8 @@ class Chip:
         self._resetreas |= cause
         self.unlock_key = 0
         self.network_held = True
-        for domain in self._domains:
-            domain.reset()
+        self._application.reset()
+        self._reset_network()
         self._starting = cause
         self._update()
 
@@ -262,7 +296,7 @@ class Chip:
         if layout is APPLICATION_DOMAIN:
             self.reset(ResetCause.SREQ)
         else:
-            self._network.reset()
+            self._reset_network()
 
     def _reset_debug(self, *, port: bool) -> None:
         # A pin reset resets debug logic on the nRF54L15; unverified for this chip. Doing it when nRESET falls lets
@@ -275,7 +309,7 @@ class Chip:
     def _update(self) -> None:
         """Work out what the CPU does now, and tell it to whoever runs its program."""
         self._application.core.in_reset = self._held
-        self._network.core.in_reset = self._nreset_holds or self.network_held or self._network.held_by_ctrl_ap
+        self._network.core.in_reset = self._network_in_reset
         if self._starting is not None and self.cpu_runs:
             cause, self._starting = self._starting, None
             if self._resetreas & ResetCause.RESETPIN:
@@ -284,6 +318,9 @@ class Chip:
         if self.cpu_runs != self._ran:
             self._ran = not self._ran
             self.on_run_change(self._ran)
+        if self.network_cpu_runs != self._network_ran:
+            self._network_ran = not self._network_ran
+            self.on_network_run_change(self._network_ran)
 
     # The debug access port. `core` is 0 for the application core, 1 for the network core.
 
@@ -313,7 +350,7 @@ class Chip:
             self.reset(ResetCause.CTRLAP)
             return
         if not hold:
-            self._network.reset()
+            self._reset_network()
         self._update()
 
     def erase_all(self, core: int) -> None:

@@ -100,6 +100,8 @@ class Machine:
         """The firmware is stuck until the next reset."""
         self.clock: Callable[[], float] | None = None
         """Tells the time when the chip is reset or halted from outside; without it that happens at the last instant."""
+        self.companion: Machine | None = None
+        """Another core of the same chip, which this machine takes along in time; see `take_along`."""
         self.on_wake: Callable[[], None] = lambda: None
         """Called when something outside changed what happens next, so `next_event` is to be asked again."""
         self._make_bootloader = make_bootloader
@@ -134,8 +136,21 @@ class Machine:
 
     def next_event(self) -> float | None:
         """When `advance` is to be called next if nothing else happens before; None: not before something does."""
-        times = [t for t in (self._next(), self.uart.next_sent()) if t is not None]
+        other = None if self.companion is None else self.companion.next_event()
+        times = [t for t in (self._next(), self.uart.next_sent(), other) if t is not None]
         return min(times) if times else None
+
+    def take_along(self, companion: Machine) -> None:
+        """Have `companion` run in step from now on: it is never behind when this machine does something."""
+        self.companion = companion
+        companion.clock = self._present
+        companion.on_wake = self._wake
+
+    def _wake(self) -> None:
+        self.on_wake()
+
+    def _present(self) -> float:
+        return self._now if self._inside or self.clock is None else max(self._now, self.clock())
 
     def hang(self) -> None:
         """Let the firmware get stuck, now, until the next reset."""
@@ -183,11 +198,17 @@ class Machine:
             while (event := self._next()) is not None and event <= now:
                 self._count_steps(event)
                 self._now = max(self._now, event)
+                self._lead()
                 self._step()
             self._now = max(self._now, now)
+            self._lead()
             self._absorb()
         finally:
             self._inside = False
+
+    def _lead(self) -> None:
+        if self.companion is not None:
+            self.companion.advance(self._now)
 
     def _count_steps(self, event: float) -> None:
         self._steps = self._steps + 1 if event <= self._now else 0

@@ -23,6 +23,8 @@ from pytest_nrfdfu.image.format import MAGIC
 from pytest_nrfdfu.sim.board import BoardOptions
 from pytest_nrfdfu.sim.domain import APPLICATION_DOMAIN
 from pytest_nrfdfu.sim.firmware import FlashTiming
+from pytest_nrfdfu.sim.pcd import PcdTiming
+from pytest_nrfdfu.sim.slots import nrf5340_slots
 from pytest_nrfdfu.sim.uart import Stall, UartConfig
 
 __all__ = ["Options", "build_parser", "parse"]
@@ -108,7 +110,31 @@ def _add_bootloader(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help=f"a way into recovery that is built in, repeatable: {', '.join(get_args(Entrance))}",
     )
-    group.add_argument("--public-key", type=Path, metavar="PEM", help="check signatures, not only hashes")
+    group.add_argument("--public-key", type=Path, metavar="FILE", help="check signatures, not only hashes")
+    group.add_argument(
+        "--network-core",
+        action="store_true",
+        help="the bootloader updates the network core (Nordic's hooks), which has b0n",
+    )
+    group.add_argument(
+        "--images",
+        type=int,
+        choices=(1, 2),
+        help="images the bootloader updates (UPDATEABLE_IMAGE_NUMBER); 2 needs --network-core and has smaller slots",
+    )
+    group.add_argument(
+        "--network-core-number",
+        type=_count,
+        metavar="N",
+        help="image number whose upload updates the network core (3 with --direct-upload, 1 with two images without)",
+    )
+    group.add_argument(
+        "--pcd-delay",
+        type=_seconds,
+        default=PcdTiming().wait,
+        metavar="S",
+        help="how much later the last response of a network core image comes (%(default)s)",
+    )
     group.add_argument("--stay-in-recovery", action="store_true", help="enter serial recovery at every boot")
 
 
@@ -191,15 +217,20 @@ def _config_argument(path: Path, action: argparse.Action, value: Any) -> list[st
 
 
 def _board_options(given: argparse.Namespace) -> BoardOptions:
+    profile = _profile(given)
+    nrf5340_slots(profile.images, network_core=given.network_core)  # says what is not simulated
     return BoardOptions(
         name=given.board,
-        profile=_profile(given),
+        profile=profile,
         uart=UartConfig(baudrate=given.baudrate, fifo=given.fifo, stall=given.stall),
         timing=FlashTiming() if given.flash_timing == "datasheet" else FlashTiming(0.0, 0.0),
         image=None if given.image is None else _read_image(given.image),
         flash=None if given.flash_file is None else _open_flash(given.flash_file),
         public_key=None if given.public_key is None else given.public_key.read_bytes(),
         stay_in_recovery=given.stay_in_recovery,
+        network_core=given.network_core,
+        network_core_number=given.network_core_number,
+        pcd=PcdTiming(wait=given.pcd_delay),
         locked=given.locked,
         loses_dp_on_pin_reset=given.loses_dp_on_pin_reset,
         seed=given.seed,
@@ -210,6 +241,8 @@ def _board_options(given: argparse.Namespace) -> BoardOptions:
 
 def _profile(given: argparse.Namespace) -> BootloaderProfile:
     changes = {name: getattr(given, name) for name in _PROFILE_SWITCHES if getattr(given, name) is not None}
+    if given.images is not None:
+        changes["images"] = given.images
     if given.detect_delay is not None:
         changes["detect_delay"] = given.detect_delay
     if given.entrance:

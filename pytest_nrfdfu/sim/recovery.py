@@ -13,6 +13,7 @@ from pytest_nrfdfu.image.bootloader import BootloaderProfile
 from pytest_nrfdfu.image.format import MAGIC, ImageFlag, ImageHeader
 from pytest_nrfdfu.sim.console_rx import PacketReceiver
 from pytest_nrfdfu.sim.firmware import Effect, Reboot, Send, Sleep
+from pytest_nrfdfu.sim.pcd import PcdHooks
 from pytest_nrfdfu.sim.slots import SlotArea
 from pytest_nrfdfu.sim.trailer import SwapType, Trailers
 from pytest_nrfdfu.sim.upload import Upload
@@ -46,6 +47,7 @@ class _Rc(IntEnum):
     INVALID = 3
     NO_ENTRY = 5
     NOT_SUPPORTED = 8
+    BUSY = 10
 
 
 _Effects = Generator[Effect, None, None]
@@ -55,15 +57,21 @@ class Recovery:
     """Handles requests one after another. `handle` is called with what `PacketReceiver.take_line` returned."""
 
     def __init__(
-        self, profile: BootloaderProfile, trailers: Trailers, validator: Validator, receiver: PacketReceiver
+        self,
+        profile: BootloaderProfile,
+        trailers: Trailers,
+        validator: Validator,
+        receiver: PacketReceiver,
+        hooks: PcdHooks | None = None,
     ) -> None:
         self._profile = profile
+        self._hooks = hooks
         self._trailers = trailers
         self._slots = trailers.slots
         self._validator = validator
         self._buffer = receiver.buffer
         self._writer = Writer(self._output_size())
-        self.upload = Upload(profile, trailers)
+        self.upload = Upload(profile, trailers, hooks)
         self.requests = 0
         """Packets whose header was right."""
         self.responses = 0
@@ -116,13 +124,19 @@ class Recovery:
         elif header.command == _CONSOLE_ECHO:
             yield from self._respond_rc(_Rc.OK)
         elif header.command == OsCommand.RESET:
-            yield from self._respond_rc(_Rc.OK)
-            yield Sleep(_RESET_DELAY)
-            yield Reboot()
+            yield from self._reset()
         elif header.command == OsCommand.PARAMS and profile.params:
             yield from self._params()
         elif profile.rejects_unknown:
             yield from self._respond_rc(_Rc.NOT_SUPPORTED)
+
+    def _reset(self) -> _Effects:
+        if self._hooks is not None and self._hooks.busy and self._profile.reset_waits:
+            yield from self._respond_rc(_Rc.BUSY)
+            return
+        yield from self._respond_rc(_Rc.OK)
+        yield Sleep(_RESET_DELAY)
+        yield Reboot()
 
     # Responses
 
@@ -228,6 +242,15 @@ class Recovery:
         shifted = self._profile.swap == "offset" and slot == 1 and swap is not SwapType.REVERT
         return self._slots.geometry.page if shifted else 0
 
+    def _header(self, area: SlotArea, base: int) -> ImageHeader:
+        if self._hooks is not None and area.virtual:
+            return self._hooks.header
+        return read_header(self._slots, area, base)
+
+    def _valid(self, area: SlotArea, header: ImageHeader, base: int) -> bool:
+        """The network core's virtual slot is always valid (boot_image_check_hook)."""
+        return (self._hooks is not None and area.virtual) or self._validator.valid(area, header, base)
+
     def _list(self) -> _Effects:
         writer = self._writer
         writer.map_start()
@@ -245,8 +268,8 @@ class Recovery:
 
     def _list_slot(self, area: SlotArea, swap: SwapType) -> None:
         base = self._base(area.slot, swap)
-        header = read_header(self._slots, area, base)
-        valid = header.magic == MAGIC and self._validator.valid(area, header, base)
+        header = self._header(area, base)
+        valid = header.magic == MAGIC and self._valid(area, header, base)
         if not valid and self._profile.lists_valid_only:
             return
         writer = self._writer
@@ -322,8 +345,8 @@ class Recovery:
             swap = self._trailers.swap_type(image)
             for area in filter(None, (self._slots.find(image, slot) for slot in range(_SLOTS))):
                 base = self._base(area.slot, swap)
-                header = read_header(self._slots, area, base)
-                if header.magic == MAGIC and not self._validator.valid(area, header, base):
+                header = self._header(area, base)
+                if header.magic == MAGIC and not self._valid(area, header, base):
                     continue
                 if self._hash(area, header, base) == wanted:
                     return image

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from pytest_nrfdfu.sim.firmware import Memory
 
-__all__ = ["NRF5340_BOOT", "NRF5340_SLOTS", "Geometry", "SlotArea", "Slots"]
+__all__ = [
+    "NRF5340_BOOT",
+    "NRF5340_MULTI_IMAGE_SLOTS",
+    "NRF5340_SLOTS",
+    "NRF5340_VIRTUAL_SLOT",
+    "Geometry",
+    "SlotArea",
+    "Slots",
+    "nrf5340_slots",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +27,8 @@ class SlotArea:
     slot: int
     address: int
     size: int
+    virtual: bool = False
+    """It lies in RAM and stands for the network core's flash, which the application core cannot reach."""
 
 
 NRF5340_BOOT = (0x0, 0x10000)
@@ -28,6 +39,35 @@ NRF5340_SLOTS = (
     SlotArea("slot1", image=0, slot=1, address=0x80000, size=0x70000),
 )
 """Zephyr, dts/vendor/nordic/nrf5340_cpuapp_partition.dtsi: two slots of 448 KiB behind 64 KiB for the bootloader."""
+
+NRF5340_VIRTUAL_SLOT = SlotArea("slot2", image=1, slot=0, address=0x20040000, size=0x40000, virtual=True)
+"""The network core's primary slot, as large as its flash: what Zephyr's flash simulator has in RAM for it (region
+ram_flash of the Partition Manager). Where the linker puts it is not known; here it is the upper half of RAM."""
+
+NRF5340_MULTI_IMAGE_SLOTS = (
+    SlotArea("slot0", image=0, slot=0, address=0x10000, size=0x34000),
+    SlotArea("slot1", image=0, slot=1, address=0x44000, size=0x34000),
+    NRF5340_VIRTUAL_SLOT,
+    SlotArea("slot3", image=1, slot=1, address=0x78000, size=0x40000),
+)
+"""Two images in internal flash alone: nRF Connect SDK, samples/dfu/dfu_multi_image for the nRF5340 DK. 208 KiB for
+each of the application's slots, 256 KiB for the network core's secondary one."""
+
+
+def nrf5340_slots(images: int, *, network_core: bool) -> tuple[SlotArea, ...]:
+    """The slots of a bootloader for so many images. ValueError for numbers of images that are not simulated.
+
+    With one image and the network core's hooks (CONFIG_NRF53_RECOVERY_NETWORK_CORE) the virtual slot is there as well,
+    though only uploads reach it.
+    """
+    if images == 1:
+        return (*NRF5340_SLOTS, NRF5340_VIRTUAL_SLOT) if network_core else NRF5340_SLOTS
+    if images == 2 and network_core:
+        return NRF5340_MULTI_IMAGE_SLOTS
+    raise ValueError(
+        f"a bootloader for {images} images{'' if network_core else ' without the network core'} is not simulated: there"
+        " is 1 (the application), or 2 with the network core"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

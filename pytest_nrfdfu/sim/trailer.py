@@ -139,10 +139,14 @@ class Trailers:
         return _Field.SET if data == bytes([FLAG_SET]) else _Field.BAD
 
     def swap_type(self, image: int) -> SwapType:
-        """boot_swap_type_multi. A missing slot counts as erased."""
+        """boot_swap_type_multi. A missing slot counts as erased, and so does the network core's virtual one.
+
+        The latter is boot_read_swap_state_primary_slot_hook in the nRF Connect SDK's nrf53_hooks.c.
+        """
         erased = _Trailer(_Field.UNSET, _Field.UNSET, _Field.UNSET)
         primary, secondary = (
-            erased if area is None else self._read(area) for area in (self.slots.find(image, s) for s in (0, 1))
+            erased if area is None or area.virtual else self._read(area)
+            for area in (self.slots.find(image, s) for s in (0, 1))
         )
         # The secondary slot comes first. Swap using offset leaves the old image with its copy_done there.
         if self.swap == "offset" and secondary == _UNCONFIRMED:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pytest_nrfdfu.image.bootloader import BootloaderProfile
 from pytest_nrfdfu.image.format import ERASED
 from pytest_nrfdfu.sim.firmware import Effect, Erase, Write
+from pytest_nrfdfu.sim.pcd import PcdHooks
 from pytest_nrfdfu.sim.slots import SlotArea
 from pytest_nrfdfu.sim.trailer import Trailers
 from pytest_nrfdfu.sim.zcbor import CborError, Reader, decode_map
@@ -58,8 +59,9 @@ class _Chunk(NamedTuple):
 class Upload:
     """What bs_upload keeps between requests. Offsets and sizes in bytes."""
 
-    def __init__(self, profile: BootloaderProfile, trailers: Trailers) -> None:
+    def __init__(self, profile: BootloaderProfile, trailers: Trailers, hooks: PcdHooks | None = None) -> None:
         self._profile = profile
+        self._hooks = hooks
         self._trailers = trailers
         self._slots = trailers.slots
         self.begun = 0
@@ -96,11 +98,17 @@ class Upload:
     def _area(self, number: int) -> SlotArea | None:
         """The slot that an upload's image number means."""
         if not self._profile.direct_upload:
-            return self._slots.find(number, 0) if number < self._profile.images else None
+            if number >= self._profile.images:
+                return self._slots.find(0, 0) if self._ignores_number else None
+            return self._slots.find(number, 0)
         if number > _LAST_DIRECT_NUMBER:
             return None
         image, slot = divmod(max(number, 1) - 1, 2)
         return self._slots.find(image, slot)
+
+    @property
+    def _ignores_number(self) -> bool:
+        return self._profile.ignores_image_number and self._profile.images == 1
 
     def _begin(self, area: SlotArea, size: int) -> Generator[Effect, None, bool]:
         self.expected = 0
@@ -119,8 +127,18 @@ class Upload:
         return True
 
     def _erase(self, area: SlotArea, start: int, end: int) -> Generator[Effect, None, None]:
-        for offset in range(start, end, self._slots.geometry.page):
-            yield Erase(area.address + offset)
+        page = self._slots.geometry.page
+        for offset in range(start, end, page):
+            if self._hooks is not None and area.virtual:
+                self._hooks.erase(area.address + offset, page)
+            else:
+                yield Erase(area.address + offset)
+
+    def _write(self, area: SlotArea, offset: int, data: bytes) -> Generator[Effect, None, None]:
+        if self._hooks is not None and area.virtual:
+            self._hooks.write(area.address + offset, data)
+        else:
+            yield Write(area.address + offset, data)
 
     def _erase_up_to(self, area: SlotArea, last: int) -> Generator[Effect, None, bool]:
         """Erase what is not yet erased up to the page that holds `last`. Failure is final until an upload begins."""
@@ -147,11 +165,13 @@ class Upload:
         if start + aligned + (block if tail else 0) > area.size:
             return _INVALID
         if aligned:
-            yield Write(area.address + start, data[:aligned])
+            yield from self._write(area, start, data[:aligned])
         if tail:
-            yield Write(area.address + start + aligned, data[aligned:].ljust(block, bytes([ERASED])))
+            yield from self._write(area, start + aligned, data[aligned:].ljust(block, bytes([ERASED])))
         self.expected += aligned + tail
-        if self.expected == self._size and self._profile.erase_progressively:
+        if self.expected != self._size:
+            return 0
+        if self._profile.erase_progressively:
             # The trailer's page goes last, with whatever of the image lies in it.
-            yield Erase(area.address + self._trailer_page)
-        return 0
+            yield from self._erase(area, self._trailer_page, self._trailer_page + 1)
+        return 0 if self._hooks is None else (yield from self._hooks.uploaded(self._number))

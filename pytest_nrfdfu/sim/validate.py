@@ -27,100 +27,15 @@ from pytest_nrfdfu.image.format import (
     ImageHeader,
     TlvType,
 )
+from pytest_nrfdfu.image.keys import PublicKey
 from pytest_nrfdfu.sim.slots import SlotArea, Slots
 
-__all__ = ["PublicKey", "Validator", "image_hash", "read_header"]
+__all__ = ["Validator", "image_hash", "read_header"]
 
 _WORD_RANGE = 1 << 32
 _ERASED_WORD = 0xFFFFFFFF
 _MAX_EC_SIGNATURE = 128
 """SIG_BUF_SIZE for ECDSA, whose signatures vary in length."""
-_ED25519_SIGNATURE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class PublicKey:
-    """The one key that a bootloader was built with."""
-
-    hash_tlv: TlvType
-    signature_tlv: TlvType
-    encoded: bytes
-    """As it lies in the bootloader; its digest is what a KEYHASH TLV names."""
-    signature_size: int | None
-    """Exact length of a signature in bytes; None where it varies."""
-    verify: Callable[[bytes, bytes], bool]
-    """Digest and signature: do they belong together?"""
-
-    @classmethod
-    def from_pem(cls, pem: bytes) -> PublicKey:
-        """Read an RSA (2048 or 3072 bits), ECDSA (P-256, P-384) or Ed25519 public key; ValueError for another."""
-        from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-
-        key = load_pem_public_key(pem)
-        if isinstance(key, rsa.RSAPublicKey) and key.key_size in (2048, 3072):
-            tlv = TlvType.RSA2048_PSS if key.key_size == 2048 else TlvType.RSA3072_PSS
-            encoded = key.public_bytes(Encoding.DER, PublicFormat.PKCS1)
-            return cls(TlvType.SHA256, tlv, encoded, key.key_size // 8, _rsa(key))
-        encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1"):
-            hash_tlv = TlvType.SHA256 if key.curve.name == "secp256r1" else TlvType.SHA384
-            return cls(hash_tlv, TlvType.ECDSA_SIG, encoded, None, _ecdsa(key, hash_tlv))
-        if isinstance(key, ed25519.Ed25519PublicKey):
-            return cls(TlvType.SHA256, TlvType.ED25519, encoded, _ED25519_SIGNATURE, _ed25519(key))
-        raise ValueError(f"MCUboot has no signatures with a key like {type(key).__name__}")
-
-
-def _rsa(key: object) -> Callable[[bytes, bytes], bool]:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
-
-    assert isinstance(key, rsa.RSAPublicKey)
-
-    def verify(digest: bytes, signature: bytes) -> bool:
-        pss = padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=len(digest))
-        try:
-            key.verify(signature, digest, pss, utils.Prehashed(hashes.SHA256()))
-        except InvalidSignature:
-            return False
-        return True
-
-    return verify
-
-
-def _ecdsa(key: object, hash_tlv: TlvType) -> Callable[[bytes, bytes], bool]:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec, utils
-
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    algorithm = hashes.SHA256() if hash_tlv == TlvType.SHA256 else hashes.SHA384()
-
-    def verify(digest: bytes, signature: bytes) -> bool:
-        try:
-            key.verify(signature, digest, ec.ECDSA(utils.Prehashed(algorithm)))
-        except InvalidSignature:
-            return False
-        return True
-
-    return verify
-
-
-def _ed25519(key: object) -> Callable[[bytes, bytes], bool]:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-
-    assert isinstance(key, ed25519.Ed25519PublicKey)
-
-    def verify(digest: bytes, signature: bytes) -> bool:
-        try:
-            key.verify(signature, digest)
-        except InvalidSignature:
-            return False
-        return True
-
-    return verify
 
 
 def _digest(hash_tlv: TlvType, data: bytes) -> bytes:

@@ -58,6 +58,8 @@ class Limits:
     align: int = 4
     erases_at_start: bool = False
     repeat_image: bool = False
+    last_delay: float = 0.0
+    """Seconds more that the answer to the last chunk may take."""
     line_buffers: int | None = None
 
 
@@ -254,7 +256,8 @@ class Upload:
 
     def _flash_time(self, off: int, size: int) -> float:
         erased = len(self._data) if off == 0 and self.limits.erases_at_start else size
-        extra = self._link.erase_page if off + size == len(self._data) else 0.0  # the trailer's page
+        # The last chunk also erases the trailer's page.
+        extra = self._link.erase_page + self.limits.last_delay if off + size == len(self._data) else 0.0
         return self._link.flash_time(off, erased) + extra
 
     def _send(self, chunk: Chunk) -> Chunk:

@@ -75,6 +75,7 @@ class _Unit:
 
     def __init__(self, name, config):
         self.name, self.config = name, config
+        self.works = True
 
     def open(self):
         self.log.append(f"open {self.name}")
@@ -90,6 +91,7 @@ class _Simulator:
 
     def __init__(self, config):
         self.config = config
+        self.running = True
         self.log.append("start")
 
     def wired(self):
@@ -158,6 +160,85 @@ def test_what_a_unit_that_does_not_open_has_begun_is_ended(log, catalogue, monke
     assert log == ["start", "open dk-sim", "close dk-sim", "stop"]
     assert pool.held == []
     assert pool._simulators == {}
+
+
+def test_a_unit_that_does_not_work_any_more_is_opened_anew_for_all_that_mean_it(log, catalogue):
+    choices = choose(["rack:all", "rack"], catalogue)
+    pool = Pool()
+    units = [pool.unit(choice) for choice in choices]
+    log.clear()
+    units[0].works = False
+    again = pool.unit(choices[0])
+    assert again is not units[0]
+    assert again.name == "rack:dk-07"
+    assert pool.unit(choices[3]) is again
+    assert [pool.unit(choice) for choice in choices[1:3]] == units[1:3]
+    assert log == ["close rack:dk-07", "open rack:dk-07"]
+    pool.close()
+    assert log[2:] == ["close rack:dk-07", "close rack:spare", "close rack:dk-08"]
+
+
+def test_a_simulator_that_died_is_started_anew(log, catalogue):
+    (choice,) = choose(["dk-sim"], catalogue)
+    pool = Pool()
+    dead = pool.simulator(pool.unit(choice))
+    dead.running = False
+    log.clear()
+    fresh = pool.unit(choice)
+    assert log == ["close dk-sim", "stop", "start", "open dk-sim"]
+    assert pool.simulator(fresh) is not dead
+    assert pool.unit(choice) is fresh
+
+
+def test_a_simulated_board_that_died_works_again(tmp_path):
+    (tmp_path / "dk-sim.toml").write_text("[sim]\nbaudrate = 0\n")
+    (choice,) = choose(["dk-sim"], Catalogue([tmp_path]))
+    pool = Pool()
+    try:
+        dead = pool.unit(choice)
+        simulator = pool.simulator(dead)
+        assert dead.works
+        simulator._child.kill()
+        simulator._child.wait()
+        again = pool.unit(choice)
+        assert again.works
+        assert again is not dead
+        assert again.rig.probe_info()["open"]
+    finally:
+        pool.close()
+
+
+def test_a_unit_that_cannot_be_opened_anew_is_told_and_tried_again(log, catalogue, monkeypatch):
+    (choice,) = choose(["desk"], catalogue)
+    pool = Pool()
+    pool.unit(choice).works = False
+    monkeypatch.setattr(_Unit, "broken", {"desk"})
+    with pytest.raises(BoardError, match="no port"):
+        pool.unit(choice)
+    monkeypatch.setattr(_Unit, "broken", set())
+    assert pool.unit(choice).works
+    pool.close()
+    assert log.count("open desk") == 3
+    assert log.count("close desk") == 3
+
+
+def test_any_free_unit_is_one_that_works(log, catalogue, monkeypatch):
+    monkeypatch.setattr(_Unit, "broken", {"rack:dk-07", "rack:dk-08"})
+    (choice,) = choose(["rack"], catalogue)
+    pool = Pool()
+    assert pool.unit(choice).name == "rack:spare"
+    assert log == ["open rack:dk-07", "close rack:dk-07", "open rack:dk-08", "close rack:dk-08", "open rack:spare"]
+    pool.close()
+
+
+def test_units_that_all_fail_are_all_told(log, catalogue, monkeypatch):
+    monkeypatch.setattr(_Unit, "broken", {"rack:dk-07", "rack:dk-08", "rack:spare"})
+    (choice,) = choose(["rack"], catalogue)
+    with pytest.raises(
+        BoardError, match=r"no unit of rack can be used: rack:dk-07: no port; rack:dk-08: .*; rack:spare"
+    ):
+        Pool().unit(choice)
+    assert [entry for entry in log if entry.startswith("open")][2:] == ["open rack:spare"]
 
 
 def test_a_pool_of_real_units_closes_them(tmp_path):

@@ -1,12 +1,14 @@
 """The Board that tests hold."""
 
+from dataclasses import replace
+
 import pytest
 from simulator import wait_until
 
 from board.conftest import answer, wired
 from pytest_nrfdfu.board.board import Board
 from pytest_nrfdfu.board.recovery import enter
-from pytest_nrfdfu.errors import NotBooted, SmpTimeout
+from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpTimeout
 from pytest_nrfdfu.smp.header import Group
 from pytest_nrfdfu.smp.timing import RoundTrip
 
@@ -72,6 +74,66 @@ def test_a_board_without_probe_and_line_is_asked_to_reset(far, no_rig_unit):
     far.script = script
     assert Board(no_rig_unit).reset() == "console"
     assert not no_rig_unit.needs_rig
+
+
+def listing(digest):
+    return {"images": [{"slot": 0, "version": "1.0.0", "hash": digest, "active": True}], "splitStatus": 0}
+
+
+def test_a_list_of_the_application_that_goes_on_is_no_reset(far, no_rig_unit):
+    """The reset request is lost, and the application answers all the time: nothing shows that it was ever down."""
+    no_rig_unit.client.reset = lambda: (_ for _ in ()).throw(SmpTimeout("lost"))
+    far.script = lambda request, _payload: [answer(request, listing(b"1" * 32))]
+    with pytest.raises(NotBooted, match="nothing shows that the board was reset"):
+        Board(no_rig_unit).reset()
+
+
+def test_a_list_after_a_silence_is_a_reset(far, no_rig_unit, monkeypatch):
+    timing = no_rig_unit.config.boot.model_copy(update={"timeout": 20.0})
+    monkeypatch.setattr(no_rig_unit, "config", no_rig_unit.config.model_copy(update={"boot": timing}))
+    monkeypatch.setattr(no_rig_unit, "profile", replace(no_rig_unit.profile, wait_for_dfu=0.0))
+    no_rig_unit.client.reset = lambda: (_ for _ in ()).throw(SmpTimeout("lost"))
+    asked = []
+
+    def script(request, _payload):
+        asked.append(request.sequence)
+        return [answer(request, listing(b"1" * 32))] if len(set(asked)) > 1 else []
+
+    far.script = script
+    assert Board(no_rig_unit).reset() == "image list"
+
+
+def test_an_application_is_not_asked_before_it_can_have_been_reset(far, no_rig_unit):
+    """Its reset comes later than its answer (CONFIG_MCUMGR_GRP_OS_RESET_MS)."""
+    times = []
+
+    def script(request, _payload):
+        times.append(no_rig_unit.now())
+        return [answer(request, {"rc": 0} if request.group == Group.OS else listing(b"1" * 32))]
+
+    far.script = script
+    assert Board(no_rig_unit).reset() == "image list"
+    assert times[1] - times[0] >= no_rig_unit.config.boot.reset_delay
+
+
+def test_a_reset_may_check_which_image_runs(far, no_rig_unit, builds):
+    no_rig_unit.remember(builds[0].hash, "")
+
+    def script(request, _payload):
+        return [answer(request, {"rc": 0} if request.group == Group.OS else listing(builds[1].hash))]
+
+    far.script = script
+    board = Board(no_rig_unit)
+    with pytest.raises(HashMismatch, match=builds[1].hash.hex()):
+        board.reset(image=builds[0].image)
+    assert no_rig_unit.proved is None
+    assert board.reset(image=builds[1].image) == "image list"
+
+
+def test_a_bootloader_that_waits_for_an_update_is_not_kept_by_a_reset(builds):
+    with wired(sim={"image": builds[0].path, "entrance": ["gpio", "wait-for-dfu"]}) as other:
+        assert Board(other.unit).reset() == "console"
+        assert other.admin.counters()["program"] == "application"
 
 
 def test_a_bootloader_that_a_pin_reset_enters_is_left_by_another_reset(builds):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from board.conftest import FarEnd, answer
+from board.conftest import FarEnd, answer, wired
 from pytest_nrfdfu.board.boot import banner_line, boot, wait_running
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.unit import Unit
@@ -130,3 +130,51 @@ def test_a_console_port_that_is_lost_ends_the_waiting(far, smp):
     finally:
         unit.close()
         other.close()
+
+
+# --- a bootloader that is spoken to ---------------------------------------------------------------------------------
+
+
+def test_the_bootloaders_own_banner_is_not_the_applications(far, no_rig_unit, monkeypatch):
+    settings(no_rig_unit, monkeypatch, smp=False)
+    board(far, None, before=[b"*** Booting MCUboot v2.1.0-dev ***\r\n"])
+    with pytest.raises(NotBooted):
+        boot(no_rig_unit)
+
+
+def test_a_bootloader_that_answers_after_a_banner_is_not_seen_on_the_console(far, no_rig_unit, builds):
+    """Older ones print the banner of their own Zephyr, which says nothing else than an application's."""
+    board(far, {"images": [{"slot": 0, "version": "1.0.0", "hash": builds[0].hash}]}, before=[BANNER])
+    with pytest.raises(NotBooted, match="was reset twice and left alone meanwhile, and the bootloader answers still"):
+        boot(no_rig_unit, builds[0].image)
+    assert [header.group for header, _ in far.requests].count(Group.OS) == 2
+
+
+def test_a_bootloader_that_was_woken_once_is_reset_once_more(far, no_rig_unit, builds):
+    resets = []
+
+    def script(request, _payload):
+        if request.group == Group.OS:
+            resets.append(request)
+            return [answer(request, {"rc": 0}), BANNER]
+        return [answer(request, {"images": [{"slot": 0, "version": "1.0.0"}]})] if len(resets) == 1 else []
+
+    far.script = script
+    assert boot(no_rig_unit, builds[0].image) == "console"
+    assert len(resets) == 2
+
+
+@pytest.mark.parametrize("smp", [None, True])
+def test_a_bootloader_that_waits_for_an_update_is_not_kept_waiting(builds, smp):
+    sim = {"image": builds[0].path, "entrance": ["gpio", "wait-for-dfu"]}
+    tables = {"boot": {"smp": smp, "timeout": 6.0 if smp is None else 3.0}}
+    with wired(sim=sim, **tables) as waiting:
+        enter(waiting.unit)
+        waiting.admin.reset_counters()
+        if smp is None:
+            assert boot(waiting.unit, builds[0].image) == "console"
+        else:  # the simulated application has no server: it runs, and cannot be seen
+            with pytest.raises(NotBooted):
+                boot(waiting.unit, builds[0].image)
+        assert waiting.admin.counters()["program"] == "application"
+        assert waiting.resets() == {"SREQ": 1}

@@ -11,7 +11,7 @@ from pytest_nrfdfu.board.uart import Uart
 from pytest_nrfdfu.errors import PortGone, SmpMalformed, SmpRejected, SmpTimeout, UploadFailed
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.header import Group, ImageCommand
-from pytest_nrfdfu.smp.messages import EchoRequest, ImageStateRead
+from pytest_nrfdfu.smp.messages import EchoRequest, EraseRequest, ImageStateRead, ImageStateWrite, UploadRequest
 from pytest_nrfdfu.smp.timing import Link, RoundTrip
 from pytest_nrfdfu.smp.upload import Limits
 
@@ -283,3 +283,24 @@ def test_a_frame_of_the_client_is_whole_lines(far, client):
     lines = far.received.splitlines(keepends=True)
     assert all(line.startswith((console.START, console.CONTINUATION)) and line.endswith(b"\n") for line in lines)
     assert max(map(len, lines)) <= console.LINE_LENGTH
+
+
+# --- what changes the board -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "changes"),
+    [
+        (ImageStateRead(), 0),
+        (EchoRequest("x"), 0),
+        (EraseRequest(), 1),
+        (ImageStateWrite(b"1" * 32), 1),
+        (UploadRequest(off=0, data=b"x", length=1), 1),
+    ],
+)
+def test_every_write_to_images_is_told(far, client, request_, changes):
+    told = []
+    client.on_change = lambda: told.append(len(far.requests))
+    far.script = lambda request, _: [answer(request, {"off": 1, "r": "x", **LIST})]
+    client.request(request_)
+    assert told == [0] * changes, "before it is sent"

@@ -6,10 +6,13 @@ import firmware
 import pytest
 
 from board.conftest import as_new, wired
+from pytest_nrfdfu.board import dfu as dfu_module
 from pytest_nrfdfu.board.dfu import Dfu, Recovery, check_image
+from pytest_nrfdfu.board.plan import misfit
 from pytest_nrfdfu.config import ImageConfig
-from pytest_nrfdfu.errors import HashMismatch, ImageError, UploadFailed
+from pytest_nrfdfu.errors import HashMismatch, ImageError, NotBooted, UploadFailed
 from pytest_nrfdfu.image.build import APP, Build, load
+from pytest_nrfdfu.image.mcuboot import largest_image
 
 
 class _BrokenOffError(Exception):
@@ -165,7 +168,55 @@ def test_a_failed_upload_leaves_the_board_in_recovery(sim, builds, monkeypatch):
         Dfu(sim.unit, done=reports.append).update(builds[1])
     assert sim.admin.counters()["in_recovery"]
     assert sim.unit.proved is None
-    assert reports == []
+    (report,) = reports
+    assert (report.verified, report.proof, report.running) == (False, "upload failed", "not booted")
+    assert (report.bytes, report.hash, report.notes) == (0, None, ("nothing was uploaded",))
+    assert [phase.name for phase in report.timeline] == ["recovery", "upload"]
+
+
+def test_an_upload_that_stops_halfway_is_reported_with_what_came(sim, builds):
+    """The bytes that the board took, and no proof."""
+    reports = []
+
+    def stops(acknowledged, total):
+        if acknowledged > total // 2:
+            raise UploadFailed("enough")
+
+    with pytest.raises(UploadFailed):
+        Dfu(sim.unit, progress=stops, done=reports.append).update(builds[1])
+    (report,) = reports
+    size = len(builds[1].image.data)
+    assert size // 2 < report.bytes < size
+    assert report.notes == (f"{report.bytes} of {size} bytes were uploaded",)
+
+
+def test_a_board_that_does_not_boot_is_reported_with_its_proof(sim, builds, monkeypatch):
+    reports = []
+
+    def fails(*_args, **_kwargs):
+        raise NotBooted("not seen")
+
+    monkeypatch.setattr(dfu_module, "boot", fails)
+    with pytest.raises(NotBooted):
+        Dfu(sim.unit, done=reports.append).update(builds[1])
+    (report,) = reports
+    assert (report.verified, report.proof, report.hash) == (True, "image list", builds[1].hash)
+    assert report.running == "not seen running"
+    assert [phase.name for phase in report.timeline] == ["recovery", "upload", "verify", "boot"]
+
+
+def test_another_image_after_boot_proves_nothing(sim, builds, monkeypatch):
+    reports = []
+
+    def fails(*_args, **_kwargs):
+        raise HashMismatch("swapped")
+
+    monkeypatch.setattr(dfu_module, "boot", fails)
+    with pytest.raises(HashMismatch):
+        Dfu(sim.unit, done=reports.append).update(builds[1])
+    (report,) = reports
+    assert (report.verified, report.hash) == (False, None)
+    assert report.proof == report.running == "another image is there, or none"
 
 
 # --- proof ----------------------------------------------------------------------------------------------------------
@@ -184,7 +235,10 @@ def test_a_corrupted_upload_is_a_mismatch_though_every_answer_was_rc_0(sim, buil
     assert "its image list shows no valid image" in text
     assert "signed with the bootloader's key" in text
     assert sim.unit.proved is None
-    assert reports == []
+    (report,) = reports
+    assert (report.verified, report.proof, report.hash) == (False, "another image is there, or none", None)
+    assert report.running == "not booted"
+    assert report.bytes == len(damaged.data)
     Dfu(sim.unit).update(builds[0])
 
 
@@ -205,6 +259,8 @@ def test_a_key_that_is_not_the_bootloaders_is_a_mismatch(tmp_path):
     public = tmp_path / "public.pem"
     firmware.imgtool("getpub", "-k", firmware.private_key("ecdsa-p256"), "-e", "pem", "-o", public)
     with wired(sim={"public_key": public}) as board:
+        unchecked = board.unit.config.bootloader.model_copy(update={"public_key": None})
+        board.unit.config = board.unit.config.model_copy(update={"bootloader": unchecked})
         dfu = Dfu(board.unit)
         for build in (wrong, none):
             with pytest.raises(HashMismatch, match="shows no valid image"):
@@ -259,6 +315,19 @@ def test_an_image_larger_than_its_slot_is_refused_before_anything_is_touched(sim
     with pytest.raises(ImageError):
         Dfu(sim.unit).update(builds[0])
     assert sim.resets() == {}
+
+
+def test_how_much_of_a_slot_an_image_may_take_depends_on_the_swap(sim, builds):
+    """Overwriting leaves no room for a swap's progress, which swap using move must."""
+    size = next(size for size in range(0x3000, 0x8000, 0x1000) if largest_image(size, "move") >= builds[0].image.end)
+    tight = size - 0x1000
+    assert largest_image(tight, "move") < builds[0].image.end <= largest_image(tight, "overwrite")
+    config = sim.unit.config
+    slot = {"images": {"app": ImageConfig(slot_size=tight)}}
+    for swap, fits in (("move", False), ("overwrite", True)):
+        told = config.bootloader.model_copy(update={"swap": swap})
+        found = misfit(builds[0], config.model_copy(update={**slot, "bootloader": told}))
+        assert (found is None) is fits
 
 
 def test_an_image_linked_elsewhere_is_refused_unless_it_is_allowed(builds):

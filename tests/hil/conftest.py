@@ -4,4 +4,4 @@ import pytest
 
 pytest.register_assert_rewrite("pytest_nrfdfu.hil_suite.test_update")
 
-from pytest_nrfdfu.hil_suite.conftest import *  # noqa: E402, F403
+from pytest_nrfdfu.hil_suite.conftest import *  # noqa: F403

@@ -13,13 +13,14 @@ import threading
 import time
 from contextlib import contextmanager
 
+import firmware
 import pytest
 
 from pytest_nrfdfu.sim.chip import Chip, ResetCause
 from pytest_nrfdfu.sim.dap import Dap
 from pytest_nrfdfu.sim.probe_server import ProbeServer
 
-pytest.importorskip("pyocd")
+firmware.needs("pyocd")
 
 DEADLINE = 60.0
 """Seconds for any one thing pyOCD does; generous, for it imports 675 modules first."""

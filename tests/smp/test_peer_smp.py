@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import firmware
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("smp")
+firmware.needs("smp")
 
 from smp import error as peer_error
 from smp import image_management as peer_image
