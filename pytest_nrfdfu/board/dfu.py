@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pytest_nrfdfu.board.boot import banner_line, boot
 from pytest_nrfdfu.board.client import Progress, SmpClient
-from pytest_nrfdfu.board.plan import Step, check_image, is_network_core, plan, profile_for, step_for
+from pytest_nrfdfu.board.plan import Step, is_network_core, plan, profile_for, step_for
 from pytest_nrfdfu.board.recovery import Entered, enter
 from pytest_nrfdfu.board.report import DfuReport, Timeline
 from pytest_nrfdfu.board.unit import Unfinished, Unit
@@ -24,7 +24,7 @@ from pytest_nrfdfu.image.mcuboot import Image, Version
 from pytest_nrfdfu.smp.messages import ImageStates, SlotInfoRequest
 from pytest_nrfdfu.smp.upload import Upload, UploadCounters
 
-__all__ = ["Dfu", "Proof", "Recovery", "Say", "check_image"]
+__all__ = ["Dfu", "Proof", "Recovery", "Say"]
 
 Say = Callable[[str], None]
 PROVED = "image list"
