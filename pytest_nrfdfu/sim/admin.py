@@ -15,11 +15,10 @@ from typing import Any
 
 from pytest_nrfdfu.sim.board import SimBoard
 from pytest_nrfdfu.sim.dap import Dap
+from pytest_nrfdfu.sim.loopback import LoopbackServer
 
 __all__ = ["METHODS", "Admin", "AdminServer"]
 
-_HOST = "127.0.0.1"
-_MAX_LINE = 1 << 20
 _MAX_READ = 1 << 16
 """Bytes of flash in one answer."""
 
@@ -142,32 +141,15 @@ class AdminServer:
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = LoopbackServer(self._answer_all)
 
     async def start(self, port: int = 0) -> int:
         """Listen on the loopback interface (0: any free port); returns the port."""
-        self._server = await asyncio.start_server(self._serve, _HOST, port, limit=_MAX_LINE)
-        return int(self._server.sockets[0].getsockname()[1])
+        return await self._server.start(port)
 
     async def close(self) -> None:
         """Stop listening, and drop the clients."""
-        if self._server is None:
-            return
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A task of its own: a cancelled handler of start_server is reported as an error.
-        task = asyncio.ensure_future(self._answer_all(reader, writer))
-        self._tasks.add(task)
-        try:
-            await asyncio.wait([task])
-        finally:
-            self._tasks.discard(task)
+        await self._server.close()
 
     async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -176,8 +158,6 @@ class AdminServer:
                 await writer.drain()
         except (ConnectionError, ValueError):
             pass  # the client is gone, or its line has no end
-        finally:
-            writer.close()
 
     async def _answer(self, line: bytes) -> Json:
         identity: object = None

@@ -18,13 +18,11 @@ from types import UnionType
 from typing import Any, NamedTuple
 
 from pytest_nrfdfu.sim.dap import Dap, DapError, FaultAck, NoAck, Unplugged
+from pytest_nrfdfu.sim.loopback import LoopbackServer
 
 __all__ = ["PROTOCOL_VERSION", "ProbeServer", "Status"]
 
 PROTOCOL_VERSION = 1
-_HOST = "127.0.0.1"
-_MAX_LINE = 1 << 20
-"""Bytes; a block write of pyOCD is some kilobytes."""
 
 
 class Status(IntEnum):
@@ -69,8 +67,6 @@ class ProbeServer:
         """What the lock request takes."""
         self.owners: dict[object, int] = {}
         """Connections that have the probe open, with the number of times it had been unplugged when they opened it."""
-        self.clients = 0
-        """Connections now."""
         self.owners_seen = 0
         """How often the probe was opened."""
         self.max_owners = 0
@@ -80,35 +76,20 @@ class ProbeServer:
         self.requests = 0
         self.clock_frequency = 0
         """Hz, as last set by a client; without effect."""
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = LoopbackServer(lambda reader, writer: _Connection(self).run(reader, writer))
+
+    @property
+    def clients(self) -> int:
+        """Connections now."""
+        return self._server.clients
 
     async def start(self, port: int = 0) -> int:
         """Listen on `port` of the loopback interface (0: any free one); returns the port."""
-        self._server = await asyncio.start_server(self._serve, _HOST, port, limit=_MAX_LINE)
-        return int(self._server.sockets[0].getsockname()[1])
+        return await self._server.start(port)
 
     async def close(self) -> None:
         """Stop listening and drop every client."""
-        if self._server is None:
-            return
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-        self._server = None
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(_Connection(self).run(reader, writer))
-        self._tasks.add(task)
-        self.clients += 1
-        try:
-            await asyncio.wait([task])
-        finally:
-            task.cancel()
-            self._tasks.discard(task)
-            self.clients -= 1
+        await self._server.close()
 
     def open(self, connection: object) -> None:
         """Give the probe to `connection`."""
@@ -190,12 +171,11 @@ class _Connection:
         finally:
             self._server.close_probe(self)
             self._unlock()
-            writer.close()
 
     async def _read_line(self, reader: asyncio.StreamReader) -> bytes:
         try:
             return await reader.readline()
-        except ValueError:  # longer than _MAX_LINE
+        except ValueError:  # longer than the server takes
             return b"?\n"
 
     async def _answer(self, line: bytes) -> dict[str, Any]:

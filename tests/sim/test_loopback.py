@@ -1,0 +1,62 @@
+"""The TCP server that the simulator's JSON ports share ends without a trace."""
+
+import asyncio
+import socket
+
+import pytest
+
+from pytest_nrfdfu.sim.loopback import LoopbackServer
+
+
+async def echo(reader, writer):
+    while line := await reader.readline():
+        writer.write(line)
+        await writer.drain()
+
+
+def test_clients_are_served_counted_and_dropped():
+    async def run():
+        server = LoopbackServer(echo)
+        port = await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+        assert server.clients == 1
+        await server.close()
+        assert await reader.read() == b""
+        assert server.clients == 0
+        writer.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio's half-accepted sockets
+@pytest.mark.parametrize("turns", range(8))
+def test_the_end_of_the_loop_finds_nothing_to_report(caplog, turns):
+    """However far the clients are: waiting to be accepted, accepted, in their first turn, or waiting for a line."""
+    clients = []
+
+    async def run():
+        server = LoopbackServer(echo)
+        port = await server.start()
+        clients.extend(socket.create_connection(("127.0.0.1", port)) for _ in range(3))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.close()
+        assert server.clients == 0
+
+    asyncio.run(run())
+    assert [record.getMessage() for record in caplog.records] == []
+    for client in clients:
+        client.close()
+
+
+def test_closing_twice_and_closing_unstarted_are_harmless():
+    async def run():
+        server = LoopbackServer(echo)
+        await server.close()
+        await server.start()
+        await server.close()
+        await server.close()
+
+    asyncio.run(run())
