@@ -27,7 +27,9 @@ from typing import Any, NamedTuple
 
 from pytest_nrfdfu.bench.simulator import Simulator
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.config import BoardConfig, RecoveryConfig, SimConfig
+from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.config_sim import SimConfig
+from pytest_nrfdfu.config_types import RecoveryConfig
 from pytest_nrfdfu.image.format import DEFAULT_HEADER_SIZE, TLV_HEADER, TLV_INFO, TLV_INFO_MAGIC, ImageHeader, TlvType
 from pytest_nrfdfu.sim_admin import SimAdmin
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nrfdfu.config import BoardConfig, Catalogue, CommandLine, SerialLine, SimConfig, load, shipped_configs
+from pytest_nrfdfu.config import BoardConfig, Catalogue, load, shipped_configs
+from pytest_nrfdfu.config_lines import CommandLine, SerialLine
+from pytest_nrfdfu.config_sim import SimConfig
 from pytest_nrfdfu.errors import ConfigError
 
 WIRED = """
@@ -156,9 +158,18 @@ def test_files_of_a_simulated_board_lie_beside_its_configuration(write, tmp_path
         ("[uart]\nflow_control = 'xonxoff'\n", 2, "Input should be 'none' or 'rtscts', not 'xonxoff'"),
         ("[uart]\nbaudrate = 'fast'\n", 2, "uart.baudrate: Input should be a valid integer"),
         ("[uart]\nbaudrate = 0\n", 2, "uart.baudrate: Input should be greater than 0, not 0"),
-        ("[recovery]\nentry = ['gpoi']\n", 2, "Input should be 'gpio', 'pin-reset' or 'smp', not 'gpoi'"),
+        (
+            "[recovery]\nentry = ['gpoi']\n",
+            2,
+            "Input should be 'gpio', 'pin-reset', 'boot-mode', 'wait-for-dfu', 'no-application', 'smp' or 'manual',"
+            " not 'gpoi'",
+        ),
         ("[recovery]\nentry = []\n", 2, "recovery.entry: Tuple should have at least 1 item"),
-        ("[recovery.line]\ndriver = 'gpiood'\n", 1, "driver 'gpiood' is not known; known: 'serial', 'command'"),
+        (
+            "[recovery.line]\ndriver = 'gpiood'\n",
+            1,
+            "driver 'gpiood' is not known; known: 'serial', 'gpiod', 'command'",
+        ),
         ("[recovery.line]\nport = 'x'\n", 1, "recovery.line: a driver must be named: driver = ..."),
         ("\n[recovery.line]\ndriver = 'serial'\nline = 'rts'\n", 2, "recovery.line.port: this key is missing"),
         ("[recovery.line]\ndriver = 'command'\nasert = ['x']\n", 3, "unknown key; did you mean 'assert'?"),

@@ -14,10 +14,13 @@ PACKAGE = Path(__file__).parents[1] / "pytest_nrfdfu"
 NAME = PACKAGE.name
 
 LAYERS = [
-    {"plugin", "fixtures", "report", "cli", "cli_build", "cli_build_text", "hil_suite", "host_conformance"},
+    {"plugin", "fixtures", "report", "cli", "hil_suite", "host_conformance"},
     {"bench"},
     {"board", "wire", "sim", "sim_admin"},
     {"config"},
+    {"config_types"},
+    {"config_sim"},
+    {"config_lines"},
     {"config_errors"},
     {"smp", "image"},
     {"errors"},
@@ -30,7 +33,7 @@ MAY_IMPORT_PYTEST = {"plugin", "fixtures", "report", "hil_suite", "host_conforma
 NOT_IN_SANS_IO = {"serial", "pyocd", "pytest", "threading", "time", "socket", "asyncio", "subprocess", "selectors"}
 SANS_IO = {"smp", "image"}
 RIG_ONLY = {"pyocd", "gpiod"}
-RIG_MODULES = {"board.probe", "board.lines", "board.rig_child"}
+RIG_MODULES = {"board.probe", "board.lines", "board.gpio_line", "board.rig_child"}
 """What runs in the unit's child process."""
 
 

@@ -14,7 +14,10 @@ import time
 from contextlib import suppress
 from typing import IO, Any
 
-from pytest_nrfdfu.config import BoardConfig, BootloaderConfig, ProbeConfig, SerialLine, SimConfig
+from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.config_lines import SerialLine
+from pytest_nrfdfu.config_sim import SimConfig
+from pytest_nrfdfu.config_types import BootloaderConfig, ProbeConfig
 from pytest_nrfdfu.errors import BoardError
 
 __all__ = ["Simulator"]

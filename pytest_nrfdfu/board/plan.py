@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from pytest_nrfdfu.config import BoardConfig, ImageConfig
+from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.config_types import ImageConfig
 from pytest_nrfdfu.errors import ConfigError, ImageError
 from pytest_nrfdfu.image.bootloader import BootloaderProfile, Swap, network_upload
 from pytest_nrfdfu.image.build import APP, NET, Build, check_address

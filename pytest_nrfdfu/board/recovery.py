@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.config import Entry
+from pytest_nrfdfu.config_types import Entry
 from pytest_nrfdfu.errors import (
     BoardError,
     LineError,
@@ -86,15 +86,15 @@ def enter(unit: Unit) -> Entered:
     raise RecoveryNotEntered(_explain(unit, evidence, unit.uart.summary(since, position)))
 
 
-def _reset(unit: Unit) -> None:
-    unit.rig.reset(unit.config.recovery.reset)
+def _reset(unit: Unit, entry: Entry) -> None:
+    unit.rig.reset(unit.config.recovery.reset_for(entry))
 
 
 def _by_gpio(unit: Unit, evidence: _Evidence) -> ImageStates:
     """Hold the recovery pin through a reset that MCUboot's gate accepts, until recovery answers."""
     try:
         unit.rig.set_line("recovery", asserted=True)
-        _reset(unit)
+        _reset(unit, "gpio")
         return _wait(unit, evidence)
     finally:
         unit.rig.set_line("recovery", asserted=False)
@@ -102,7 +102,7 @@ def _by_gpio(unit: Unit, evidence: _Evidence) -> ImageStates:
 
 def _by_pin_reset(unit: Unit, evidence: _Evidence) -> ImageStates:
     """A pin reset alone, for a bootloader built with CONFIG_BOOT_SERIAL_PIN_RESET."""
-    _reset(unit)
+    _reset(unit, "pin-reset")
     return _wait(unit, evidence)
 
 

@@ -21,14 +21,14 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-from pytest_nrfdfu.config import BoardConfig, LineConfig
+from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.config_lines import LineConfig
+from pytest_nrfdfu.config_types import ResetKind
 from pytest_nrfdfu.errors import BoardError, LineError, ProbeError
 
-__all__ = ["ResetMethod", "Rig"]
-
-ResetMethod = Literal["pin", "line", "system", "ctrl-ap"]
+__all__ = ["Rig"]
 
 _START_TIMEOUT = 15.0
 """pyOCD's import takes about a second; a loaded machine needs more."""
@@ -123,7 +123,7 @@ class Rig:
 
     # --- what it does -----------------------------------------------------------------------------------------------
 
-    def reset(self, method: ResetMethod = "pin") -> None:
+    def reset(self, method: ResetKind = "pin") -> None:
         """Reset the target. ``pin``: nRESET by the probe; ``line``: by the reset line; the others are soft resets."""
         self.call("reset", kind=method)
 

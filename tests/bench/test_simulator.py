@@ -8,7 +8,8 @@ from simulator import alive, wait_until
 
 from pytest_nrfdfu.bench import simulator as simulator_module
 from pytest_nrfdfu.bench.simulator import Simulator
-from pytest_nrfdfu.config import BoardConfig, SerialLine
+from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.config_lines import SerialLine
 from pytest_nrfdfu.errors import BoardError
 from pytest_nrfdfu.sim_admin import SimAdmin
 

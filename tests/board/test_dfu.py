@@ -9,7 +9,7 @@ from board.conftest import as_new, wired
 from pytest_nrfdfu.board import dfu as dfu_module
 from pytest_nrfdfu.board.dfu import Dfu, Recovery
 from pytest_nrfdfu.board.plan import check_image, misfit
-from pytest_nrfdfu.config import ImageConfig
+from pytest_nrfdfu.config_types import ImageConfig
 from pytest_nrfdfu.errors import HashMismatch, ImageError, NotBooted, UploadFailed
 from pytest_nrfdfu.image.build import APP, Build, load
 from pytest_nrfdfu.image.mcuboot import largest_image

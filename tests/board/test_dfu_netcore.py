@@ -14,7 +14,7 @@ from board.conftest import Wired, config, wired
 from pytest_nrfdfu.bench.simulator import Simulator
 from pytest_nrfdfu.board.dfu import Dfu, Recovery
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.config import BootloaderConfig
+from pytest_nrfdfu.config_types import BootloaderConfig
 from pytest_nrfdfu.errors import ImageError
 from pytest_nrfdfu.image.build import load
 from pytest_nrfdfu.sim_admin import SimAdmin

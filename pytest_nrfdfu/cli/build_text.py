@@ -1,4 +1,4 @@
-"""The text of ``nrfdfu build``: what `cli_build.describe` found, for people."""
+"""The text of ``nrfdfu build``: what `build.describe` found, for people."""
 
 from __future__ import annotations
 

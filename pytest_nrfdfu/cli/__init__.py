@@ -7,6 +7,7 @@ is imported before it is known what is asked for.
 from __future__ import annotations
 
 import argparse
+import importlib
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -33,20 +34,30 @@ def _sim(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _build(arguments: Sequence[str]) -> int:
-    from pytest_nrfdfu import cli_build
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    """The `main` of a module of this package, imported when it is called."""
 
-    return cli_build.main(arguments)
+    def run(arguments: Sequence[str]) -> int:
+        status: int = importlib.import_module(f"pytest_nrfdfu.cli.{name}").main(arguments)
+        return status
+
+    return run
 
 
 _COMMANDS = {
     "sim": _Command("serve a simulated nRF5340 DK", _sim),
-    "build": _Command("say what was understood of a build", _build),
+    "build": _Command("say what was understood of a build", _command("build")),
+    "doctor": _Command("try each part of a board's bench, say what is wrong and what to do", _command("doctor")),
+    "discover": _Command("find probes and ports that belong together, write a configuration", _command("discover")),
+    "provision": _Command("run a board's own command that puts a bootloader on it", _command("provision")),
+    "config-schema": _Command("print the JSON schema of board configurations, for editors", _command("schema")),
+    "units": _Command("list units: free, held by whom, held back; hold one back", _command("units")),
+    "report": _Command("turn the records of many runs into one HTML page", _command("report")),
 }
 
 
 def _parser() -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:<10}{command.help}" for name, command in _COMMANDS.items())
+    listing = "\n".join(f"  {name:<15}{command.help}" for name, command in _COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="nrfdfu",
         description="Firmware updates of nRF5340 boards through MCUboot serial recovery.",
@@ -70,7 +81,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             return stop.code or 0
         print(stop.code, file=sys.stderr)  # noqa: T201 - a program's message
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

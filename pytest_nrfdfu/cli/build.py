@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_nrfdfu.cli_build_text import render
+from pytest_nrfdfu.cli.build_text import render
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.image.build import Build

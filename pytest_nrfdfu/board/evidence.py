@@ -1,0 +1,63 @@
+"""What was tried and seen while a board did not enter serial recovery. Facts alone; `diagnosis` makes sense of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pytest_nrfdfu.board.chip_state import ChipState
+from pytest_nrfdfu.config_types import Entry, ResetKind
+
+__all__ = ["Attempt", "Evidence", "Heard"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One entry that was tried. `problem`: why it did not lead to recovery, in words."""
+
+    entry: Entry
+    reset: ResetKind | None
+    problem: str
+    bench: bool = False
+    """The rig failed (probe, line, power, port), so that the entry was not really tried."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came in on the UART since the first attempt."""
+
+    received: bytes = b""
+    """Everything, the last 4096 bytes of it."""
+    sent: bytes = b""
+    """What the host sent, the last 4096 bytes of it."""
+    text: str = ""
+    """The part that is console text."""
+    broken_frames: int = 0
+    application_answers: int = 0
+    """SMP answers that came from the running application."""
+    flags_without_split_status: bool = False
+    """Such an answer had flags and no splitStatus: an old application, or a bootloader with image state."""
+    readable_at: int | None = None
+    """Another baud rate at which what came was readable text or SMP; None if none was found or looked for."""
+    gone: str = ""
+    """The port was lost: the system's words."""
+
+
+@dataclass(slots=True)
+class Evidence:
+    """All that is known after every entry has failed."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    heard: Heard = field(default_factory=Heard)
+    reset_causes: int | None = None
+    """RESETREAS as read by the probe, None where it could not be read."""
+    pin_low: bool | None = None
+    """The level at P0.23 (P0.IN) while the recovery line was asserted, as the chip sees it; None: not read."""
+    line_level: bool | None = None
+    """The level that the line's driver reads back while asserted (True: active), where it can."""
+    chip: ChipState | None = None
+    chip_problem: str = ""
+    """Why `chip` is None although there is a probe."""
+    slot_has_image: bool | None = None
+    """Whether the image's slot begins with MCUboot's magic, as the probe reads it; None: not read."""
+    port_trouble: list[str] = field(default_factory=list)
+    """Known troubles of this host with this port, each a sentence with its remedy."""

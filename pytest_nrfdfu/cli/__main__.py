@@ -1,0 +1,7 @@
+"""``python -m pytest_nrfdfu.cli`` is the command ``nrfdfu``."""
+
+import sys
+
+from pytest_nrfdfu.cli import main
+
+sys.exit(main())

@@ -1,0 +1,91 @@
+"""The [sim] table of a board configuration: a simulated board, started for each process that needs one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from pytest_nrfdfu.config_lines import Table
+
+__all__ = ["SimConfig", "SimFault"]
+
+SimFault = Literal[
+    "uart-silent",
+    "uart-deaf",
+    "uart-loopback",
+    "line-open",
+    "line-inverted",
+    "reset-open",
+    "no-power",
+    "probe-busy",
+    "probe-unplugged",
+    "probe-hangs",
+    "probe-wrong-chip",
+]
+"""A wire that is not there, or wrong: the board's TX, its RX, the host's TX and RX joined, the recovery line (not
+connected, active at the wrong level), nRESET (not connected); no supply; and what can be wrong with a probe."""
+_SWITCHES = frozenset({"locked", "secure_locked", "loses_dp_on_pin_reset", "network_core", "uart_vanishes"})
+_SINGULAR = {"faults": "--fault"}
+
+
+class SimConfig(Table):
+    """A simulated board, started for each process that needs one. The keys are the simulator's options."""
+
+    bootloader: str = "ncs-2.6"
+    baudrate: int = Field(default=115200, ge=0)
+    """0: unpaced."""
+    flash_timing: Literal["datasheet", "none"] = "datasheet"
+    uart: Literal["pty", "tcp"] = "pty"
+    image: Path | None = None
+    public_key: Path | None = None
+    seed: int | None = None
+    entrance: tuple[str, ...] = ()
+    detect_delay: float | None = None
+    hash: bool | None = None
+    image_state: bool | None = None
+    slot_info: bool | None = None
+    echo: bool | None = None
+    params: bool | None = None
+    direct_upload: bool | None = None
+    fifo: int | None = None
+    stall: Literal["none", "erase", "erase+write"] | None = None
+    drop_rate: float | None = Field(default=None, ge=0, le=1)
+    flip_rate: float | None = Field(default=None, ge=0, le=1)
+    locked: bool = False
+    secure_locked: bool = False
+    """SECUREAPPROTECT alone: the core is open, secure addresses are not."""
+    loses_dp_on_pin_reset: bool = False
+    network_core: bool = False
+    """A network core that MCUboot updates, by b0n and the shared memory of PCD."""
+    images: Literal[1, 2] | None = None
+    network_core_number: int | None = None
+    pcd_delay: float | None = None
+    application_smp: Literal["none", "old", "full"] | None = None
+    """The application's SMP server: none, one that knows no boot_mode in OS reset (before Zephyr 4.2), a full one."""
+    boot_mode_prefix: str | None = None
+    """Hexadecimal bytes in front of the retained boot mode."""
+    boot_mode_checksum: Literal["none", "crc8", "crc16", "crc32"] | None = None
+    uart_vanishes: bool = False
+    """The UART is the target's own USB port: every reset takes it away, and it comes back under another name."""
+    uart_link: Path | None = None
+    """A symbolic link that always leads to the UART's present name, as udev's /dev/serial/by-id does."""
+    faults: tuple[SimFault, ...] = ()
+    """What is wrong with the bench from the start."""
+
+    def arguments(self) -> list[str]:
+        """The simulator's command-line arguments."""
+        arguments: list[str] = []
+        for key, value in self.model_dump(exclude_none=True).items():
+            option = "--" + key.replace("_", "-")
+            if isinstance(value, bool):
+                if key in _SWITCHES:
+                    arguments += [option] if value else []
+                else:
+                    arguments.append(option if value else "--no-" + option[2:])
+            elif isinstance(value, tuple):
+                arguments += [part for item in value for part in (_SINGULAR.get(key, option), item)]
+            else:
+                arguments += [option, str(value)]
+        return arguments
