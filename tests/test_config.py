@@ -161,8 +161,10 @@ def test_files_of_a_simulated_board_lie_beside_its_configuration(write, tmp_path
         (
             "[recovery]\nentry = ['gpoi']\n",
             2,
-            "Input should be 'gpio', 'pin-reset', 'boot-mode', 'wait-for-dfu', 'no-application', 'smp' or 'manual',"
-            " not 'gpoi'",
+            (
+                "Input should be 'gpio', 'pin-reset', 'boot-mode', 'wait-for-dfu', 'no-application', 'smp' or 'manual',"
+                " not 'gpoi'"
+            ),
         ),
         ("[recovery]\nentry = []\n", 2, "recovery.entry: Tuple should have at least 1 item"),
         (
