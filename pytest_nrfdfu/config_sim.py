@@ -43,6 +43,8 @@ class SimConfig(Table):
     seed: int | None = None
     entrance: tuple[str, ...] = ()
     detect_delay: float | None = None
+    wait_for_dfu: float | None = Field(default=None, ge=0)
+    """Seconds of the window of the entrance wait-for-dfu."""
     hash: bool | None = None
     image_state: bool | None = None
     slot_info: bool | None = None
@@ -56,6 +58,8 @@ class SimConfig(Table):
     locked: bool = False
     secure_locked: bool = False
     """SECUREAPPROTECT alone: the core is open, secure addresses are not."""
+    network_locked: bool | None = None
+    """Protection of the network core by itself; not told: as the application core's."""
     loses_dp_on_pin_reset: bool = False
     network_core: bool = False
     """A network core that MCUboot updates, by b0n and the shared memory of PCD."""

@@ -1,19 +1,25 @@
 """Client of a simulated board's admin port: synchronous, with a deadline on every call.
 
 For tests and for the fixture ``recovery_target``; a test that is to run on real boards has no use for it.
+
+``python -m pytest_nrfdfu.sim_admin HOST:PORT METHOD [NAME=JSON ...]`` makes one call, so that a configuration can
+switch a simulated board's supply or lines by a command: ``set_power on=true``, ``set_recovery_pin low=true``,
+``set_reset_pin low=false``.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from pytest_nrfdfu.errors import BoardError
 
-__all__ = ["Exchange", "SimAdmin", "SlotContents"]
+__all__ = ["Exchange", "Piece", "SimAdmin", "SlotContents"]
 
 _CHUNK = 1 << 16
 """Bytes; the port gives out so much flash at once."""
@@ -30,13 +36,23 @@ class Exchange(NamedTuple):
     data: bytes
 
 
+class Piece(NamedTuple):
+    """Bytes that passed on the UART together, as the host has them; `time` as in `Exchange`, of the last byte."""
+
+    time: float
+    direction: str
+    data: bytes
+
+
 class SlotContents(NamedTuple):
-    """What is in a slot. Nothing is validated."""
+    """What is in a slot."""
 
     sha256: bytes
     version: str | None
     image_hash: bytes | None
     """The hash that the image carries, or None where there is no image."""
+    valid: bool
+    """Whether the bootloader's image list would show it."""
 
 
 class SimAdmin:
@@ -75,7 +91,8 @@ class SimAdmin:
 
         Among it: ``uploads`` (begun), ``upload_requests``, ``requests``, ``responses``, ``erases``, ``resets`` by
         cause, ``uart`` and ``faults`` (lost and damaged bytes), ``probe``, ``control``, ``program``, ``in_recovery``,
-        ``recovery_pin_low``, ``nreset_low``, ``powered``, ``hung``.
+        ``recovery_pin_low``, ``nreset_low``, ``powered``, ``hung``, ``uart_port`` (its name now, empty while there is
+        none), ``bench_faults``.
         """
         return dict(self._call("counters"))
 
@@ -87,6 +104,19 @@ class SimAdmin:
         """What passed on the UART, oldest first; a bounded number is kept."""
         records = self._call("exchanges", last=last)
         return [Exchange(r["time"], r["direction"], r["kind"], bytes.fromhex(r["data"])) for r in records]
+
+    def traffic(self, since: int = 0) -> tuple[int, list[Piece]]:
+        """Every byte on the UART from piece number `since` on; and the number to ask for next time.
+
+        The simulator keeps some megabytes; of a longer past the older pieces are missing.
+        """
+        pieces: list[Piece] = []
+        while True:
+            found = self._call("traffic", since=since)
+            pieces += [Piece(when, direction, bytes.fromhex(data)) for when, direction, data in found["pieces"]]
+            since = found["next"]
+            if not found["pieces"]:
+                return since, pieces
 
     def set_rates(self, **rates: float) -> dict[str, float]:
         """Damage bytes, at a rate per byte; returns all rates.
@@ -110,9 +140,32 @@ class SimAdmin:
         """Let the firmware get stuck once it has received so many more upload requests or bytes."""
         self._trip("hang", uploads=uploads, received=received, delay=delay)
 
+    def upload_fault(
+        self,
+        nth: int = 1,
+        *,
+        times: int = 1,
+        ignored: bool = False,
+        rc: int | None = None,
+        back: int = 0,
+        lost: bool = False,
+        late: float = 0.0,
+        before: bytes = b"",
+        damage: bool = False,
+    ) -> None:
+        """Let the `nth` upload request from now on, and `times` in all from there, go wrong.
+
+        `ignored`: no effect and no response. `rc`: refused with this. `back`: the offset goes back by so many bytes.
+        `lost`: done, but no response. `late`: the response comes so many seconds later. `before`: bytes sent in front
+        of it. `damage`: one bit is written wrong.
+        """
+        settings: dict[str, object] = {"nth": nth, "times": times, "ignored": ignored, "lost": lost, "damage": damage}
+        settings |= {"rc": rc, "back": back, "late": late, "before": before.hex()}
+        self._call("inject", upload={name: value for name, value in settings.items() if value})
+
     def disarm(self) -> None:
-        """Forget what `reset_after` or `hang_after` asked for."""
-        self._call("inject", trip={})
+        """Forget what `reset_after`, `hang_after` and `upload_fault` asked for."""
+        self._call("inject", trip={}, upload={})
 
     def hang(self) -> None:
         """Let the firmware get stuck until the next reset."""
@@ -122,9 +175,19 @@ class SimAdmin:
         """Let the board send `data` at once, in the middle of whatever it is sending."""
         self._call("inject", noise=data.hex())
 
-    def set_power(self, on: bool) -> None:  # noqa: FBT001 - reads as set_power(False)
-        """Switch the board's supply."""
-        self._call("set_power", on=on)
+    def set_power(self, on: bool, *, usb: bool = False) -> None:  # noqa: FBT001 - reads as set_power(False)
+        """Switch the board's supply; with `usb` by its USB cable, which takes the probe and the UART's port along.
+
+        The port only goes if the simulator was started with a link to it, and comes back under another name.
+        """
+        self._call("set_power", on=on, usb=usb)
+
+    def set_fault(self, name: str, on: bool = True) -> list[str]:  # noqa: FBT001, FBT002 - reads as set_power does
+        """Let something of the bench be wrong, or right again; returns what is wrong now.
+
+        The names are those of `pytest_nrfdfu.config_sim.SimFault`.
+        """
+        return list(self._call("set_fault", name=name, on=on))
 
     def press_reset(self, seconds: float = 0.02) -> None:
         """Press the reset button for so long; returns when it is released."""
@@ -133,6 +196,10 @@ class SimAdmin:
     def set_recovery_pin(self, *, low: bool) -> None:
         """Press (low) or release button 1."""
         self._call("set_recovery_pin", low=low)
+
+    def set_reset_pin(self, *, low: bool) -> None:
+        """Press (low) or release the reset button."""
+        self._call("set_reset_pin", low=low)
 
     def set_probe(self, *, plugged: bool | None = None, busy: bool | None = None) -> None:
         """Unplug the debug probe, or let somebody else have it; what is not given stays."""
@@ -143,7 +210,10 @@ class SimAdmin:
         found = self._call("flash_hash", slot=slot, size=size)
         carried = found["image_hash"]
         return SlotContents(
-            bytes.fromhex(found["sha256"]), found["version"], None if carried is None else bytes.fromhex(carried)
+            bytes.fromhex(found["sha256"]),
+            found["version"],
+            None if carried is None else bytes.fromhex(carried),
+            found["valid"],
         )
 
     def read_flash(self, address: int, size: int) -> bytes:
@@ -158,6 +228,10 @@ class SimAdmin:
     def shutdown(self) -> None:
         """End the simulator."""
         self._call("shutdown")
+
+    def call(self, method: str, **params: object) -> Any:
+        """Any method by its name, with its parameters and result as JSON has them."""
+        return self._call(method, **params)
 
     def _trip(self, action: str, **settings: object) -> None:
         given = {name: value for name, value in settings.items() if value is not None}
@@ -192,3 +266,35 @@ class SimAdmin:
             self._received += data
         line, _, self._received = self._received.partition(b"\n")
         return line
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is not NAME=JSON")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value  # a string needs no quotes
+
+
+def main(argv: Sequence[str]) -> int:
+    """One call from the command line; prints what it returns, and returns the exit status."""
+    if len(argv) < len(("address", "method")):
+        print("usage: python -m pytest_nrfdfu.sim_admin HOST:PORT METHOD [NAME=JSON ...]", file=sys.stderr)  # noqa: T201
+        return 2
+    address, method, *given = argv
+    try:
+        params = dict(map(_parameter, given))
+        with SimAdmin(address) as admin:
+            result = admin.call(method, **params)
+    except (BoardError, ValueError) as error:
+        print(f"sim_admin: error: {error}", file=sys.stderr)  # noqa: T201 - a program's message
+        return 1
+    if result is not None:
+        print(json.dumps(result))  # noqa: T201 - the program's output
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

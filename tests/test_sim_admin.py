@@ -3,6 +3,8 @@
 import hashlib
 import json
 import socket
+import subprocess
+import sys
 
 import pytest
 from simulator import SLOT0, Host, image_hash, make_image, running, wait_until
@@ -73,8 +75,8 @@ def test_flash_can_be_read_and_compared(admin, host):
     assert admin.read_flash(SLOT0, len(image)) == image
     assert admin.read_flash(0, 70_000) == b"\xff" * 0x10000 + admin.read_flash(SLOT0, 70_000 - 0x10000)
     contents = admin.flash_hash(size=len(image))
-    assert contents == (hashlib.sha256(image).digest(), "9.8.7", image_hash(image))
-    assert admin.flash_hash(slot=1) == (hashlib.sha256(b"\xff" * 0x70000).digest(), None, None)
+    assert contents == (hashlib.sha256(image).digest(), "9.8.7", image_hash(image), True)
+    assert admin.flash_hash(slot=1) == (hashlib.sha256(b"\xff" * 0x70000).digest(), None, None, False)
 
 
 def test_a_reset_in_mid_upload(admin, host):
@@ -127,9 +129,58 @@ def test_buttons(admin):
     assert not admin.counters()["recovery_pin_low"]
 
 
+def test_the_reset_button_can_be_held(admin):
+    admin.set_reset_pin(low=True)
+    assert admin.counters()["nreset_low"]
+    admin.set_reset_pin(low=False)
+    assert admin.counters()["resets"] == {"RESETPIN": 1}
+
+
 def test_the_probe_can_be_taken_away(admin):
     admin.set_probe(plugged=False, busy=True)
     admin.set_probe(plugged=True, busy=False)
+
+
+def test_the_bench_can_be_wrong(admin):
+    assert admin.set_fault("line-open") == ["line-open"]
+    assert admin.set_fault("probe-busy") == ["line-open", "probe-busy"]
+    assert admin.counters()["bench_faults"] == ["line-open", "probe-busy"]
+    admin.set_fault("probe-busy", False)
+    assert admin.set_fault("line-open", False) == []
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "pytest_nrfdfu.sim_admin", *arguments], capture_output=True, check=False, timeout=60
+    )
+
+
+def test_a_command_makes_one_call(sim, admin):
+    done = command(sim["admin"], "set_power", "on=false")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert not admin.counters()["powered"]
+    assert command(sim["admin"], "set_power", "on=true").returncode == 0
+    assert admin.counters()["powered"]
+    assert json.loads(command(sim["admin"], "set_fault", "name=line-open").stdout) == ["line-open"]
+    assert json.loads(command(sim["admin"], "set_fault", 'name="line-open"', "on=false").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ((), 2, b"usage: "),
+        (("{admin}",), 2, b"usage: "),
+        (("{admin}", "set_power", "on"), 1, b"'on' is not NAME=JSON"),
+        (("{admin}", "set_power", "on=maybe"), 1, b"true or false"),
+        (("{admin}", "explode"), 1, b"there is no method 'explode'"),
+        (("127.0.0.1:1", "set_power", "on=true"), 1, b"cannot be reached"),
+    ],
+)
+def test_a_command_says_what_is_wrong(sim, arguments, status, words):
+    done = command(*[a.format(admin=sim["admin"]) for a in arguments])
+    assert (done.returncode, done.stdout) == (status, b"")
+    assert words in done.stderr
+    assert done.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -148,6 +199,10 @@ def test_the_probe_can_be_taken_away(admin):
         ("inject", {"trip": {"action": "reset", "uploads": 1, "cause": "GREMLIN"}}, "POWER_ON"),
         ("inject", {"trip": {"action": "reset", "uploads": "1"}}, "number"),
         ("set_power", {"on": 1}, "true or false"),
+        ("set_power", {"on": True, "usb": 0}, "true or false"),
+        ("set_reset_pin", {"low": 0}, "true or false"),
+        ("set_fault", {"name": "gremlins"}, "there are uart-silent"),
+        ("set_fault", {"name": "line-open", "on": "no"}, "true or false"),
     ],
 )
 def test_what_is_wrong_is_said(admin, method, params, words):

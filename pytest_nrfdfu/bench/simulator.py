@@ -17,7 +17,7 @@ from typing import IO, Any
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.config_lines import SerialLine
 from pytest_nrfdfu.config_sim import SimConfig
-from pytest_nrfdfu.config_types import BootloaderConfig, ProbeConfig
+from pytest_nrfdfu.config_types import BootloaderConfig, ProbeConfig, UartConfig
 from pytest_nrfdfu.errors import BoardError
 
 __all__ = ["Simulator"]
@@ -36,10 +36,14 @@ class Simulator:
         if config.sim is None:
             raise ValueError(f"{config.board} is not a simulated board")
         self._config = config
+        # A port that comes and goes has no name of its own; the link to it lies where nobody else looks.
+        named = not config.sim.uart_vanishes or config.sim.uart_link is not None
+        self._folder = None if named else tempfile.TemporaryDirectory(prefix="nrfdfu-sim-")
+        link = [] if self._folder is None else ["--uart-link", f"{self._folder.name}/uart"]
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
         # A session of its own: Ctrl-C at the terminal must not end it before the board was left in order.
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pytest_nrfdfu.sim", "--board", config.board, *config.sim.arguments()],
+            [sys.executable, "-P", "-m", "pytest_nrfdfu.sim", "--board", config.board, *config.sim.arguments(), *link],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -92,8 +96,14 @@ class Simulator:
     def wired(self) -> BoardConfig:
         """The board's configuration with this simulator filled in: ports, probe, lines, and what its bootloader is."""
         config, control = self._config, self.endpoints["control"]
-        baudrate = (config.sim.baudrate if config.sim is not None else 0) or _UNPACED_BAUDRATE
-        uart = config.uart.model_copy(update={"port": self.endpoints["uart"], "baudrate": baudrate})
+        vanishes = config.sim is not None and config.sim.uart_vanishes
+        uart = config.uart.model_copy(
+            update={
+                "port": self.endpoints["uart"],
+                "baudrate": self._baudrate(),
+                "transient": vanishes or config.uart.transient,
+            }
+        )
         recovery_line = SerialLine(driver="serial", port=control, line="rts", active="low")
         reset_line = SerialLine(driver="serial", port=control, line="dtr", active="low")
         by_line = config.recovery.reset == "line"
@@ -106,6 +116,19 @@ class Simulator:
                 "bootloader": self._bootloader(),
             }
         )
+
+    def _baudrate(self) -> int:
+        """The host's rate: the file's where it says one, which need not be the board's, else the board's.
+
+        A configuration that went through its JSON form (to a worker of xdist) has every field set; of one with the
+        default rate it is not known then whether the file said so.
+        """
+        told, sim = self._config.uart, self._config.sim
+        said = "baudrate" in told.model_fields_set
+        all_set = told.model_fields_set == UartConfig.model_fields.keys()
+        if said and not (all_set and told.baudrate == UartConfig.model_fields["baudrate"].default):
+            return told.baudrate
+        return (sim.baudrate if sim is not None else 0) or _UNPACED_BAUDRATE
 
     def _bootloader(self) -> BootloaderConfig:
         """The profile and switches that the simulator was started with; overrides in [bootloader] go over them."""
@@ -129,3 +152,5 @@ class Simulator:
         if self._child.stdout is not None:
             self._child.stdout.close()
         self._errors.close()
+        if self._folder is not None:
+            self._folder.cleanup()

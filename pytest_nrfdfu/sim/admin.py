@@ -14,13 +14,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pytest_nrfdfu.sim.board import SimBoard
-from pytest_nrfdfu.sim.dap import Dap
 from pytest_nrfdfu.sim.loopback import LoopbackServer
+from pytest_nrfdfu.sim.wiring import Wiring
 
 __all__ = ["METHODS", "Admin", "AdminServer"]
 
 _MAX_READ = 1 << 16
 """Bytes of flash in one answer."""
+_MAX_TRAFFIC = 1 << 17
+"""Bytes of the UART in one answer."""
 
 Json = dict[str, Any]
 
@@ -28,9 +30,9 @@ Json = dict[str, Any]
 class Admin:
     """What can be asked of a board, and done to it. ValueError and TypeError say what is wrong with a request."""
 
-    def __init__(self, board: SimBoard, dap: Dap, counters: Callable[[], Json], stop: Callable[[], None]) -> None:
+    def __init__(self, board: SimBoard, wiring: Wiring, counters: Callable[[], Json], stop: Callable[[], None]) -> None:
         self._board = board
-        self._dap = dap
+        self._wiring = wiring
         self._counters = counters
         self._stop = stop
 
@@ -48,17 +50,30 @@ class Admin:
             _require(isinstance(last, int) and last >= 0, "last is a number of records")
         return [record._asdict() | {"data": record.data.hex()} for record in self._board.tap.records(last)]
 
+    def traffic(self, since: int = 0) -> Json:
+        """Every byte on the UART as the host has it, in pieces: those from the number `since` on, or the first of them.
+
+        `pieces` are [seconds, direction, hex], `first` is the number of the first one, `next` that to ask for next;
+        `first` over `since` means that older pieces are no longer kept.
+        """
+        _require(isinstance(since, int) and since >= 0, "since is the number of a piece")
+        first, pieces = self._board.traffic.since(since, _MAX_TRAFFIC)
+        shown = [[piece.time, piece.direction, piece.data.hex()] for piece in pieces]
+        return {"first": first, "next": first + len(pieces), "pieces": shown}
+
     def inject(
         self,
         rates: Json | None = None,
         trip: Json | None = None,
+        upload: Json | None = None,
         noise: str | None = None,
         hang: bool = False,  # noqa: FBT001, FBT002 - a JSON parameter
     ) -> Json:
         """Switch faults; returns the rates that hold now.
 
-        `rates`: see `Faults.set_rate`. `trip`: see `faults.Trip`; ``{}`` disarms it. `noise`: bytes in hex that the
-        board sends at once. `hang`: the firmware is stuck until the next reset.
+        `rates`: see `Faults.set_rate`. `trip`: see `faults.Trip`; ``{}`` disarms it. `upload`: see
+        `upload_faults.UploadFaults.arm`; ``{}`` disarms all. `noise`: bytes in hex that the board sends at once.
+        `hang`: the firmware is stuck until the next reset.
         """
         faults = self._board.faults
         noise_bytes = bytes.fromhex(noise or "")
@@ -67,21 +82,38 @@ class Admin:
             faults.set_rate(name, rate)
         if trip is not None:
             faults.set_trip(trip or None)
+        if upload is not None:
+            faults.uploads.arm(upload or None)
         if noise_bytes:
             self._board.machine.interject(noise_bytes)
         if hang:
             self._board.machine.hang()
         return dict(faults.rates)
 
-    def set_power(self, on: bool) -> None:  # noqa: FBT001 - a JSON parameter
-        """Switch the board's supply."""
+    def set_power(self, on: bool, usb: bool = False) -> None:  # noqa: FBT001, FBT002 - JSON parameters
+        """Switch the board's supply.
+
+        With `usb` it is that of a board powered by its USB cable: the probe goes along, and so does the UART's port if
+        the board was started with a link, without which nobody could find it again.
+        """
+        _require(isinstance(on, bool) and isinstance(usb, bool), "on and usb are true or false")
+        self._wiring.set_power(on=on, usb=usb)
+
+    def set_fault(self, name: str, on: bool = True) -> list[str]:  # noqa: FBT001, FBT002 - JSON parameters
+        """Let something of the bench be wrong, or right again (`wiring.FAULTS`); returns what is wrong now."""
         _require(isinstance(on, bool), "on is true or false")
-        self._board.chip.set_power(on)
+        self._wiring.set_fault(name, on=on)
+        return self._wiring.faults
 
     def set_recovery_pin(self, low: bool) -> None:  # noqa: FBT001 - a JSON parameter
         """Press (low) or release button 1."""
         _require(isinstance(low, bool), "low is true or false")
         self._board.drive_recovery_pin("button", low=low)
+
+    def set_reset_pin(self, low: bool) -> None:  # noqa: FBT001 - a JSON parameter
+        """Press (low) or release the reset button."""
+        _require(isinstance(low, bool), "low is true or false")
+        self._board.chip.drive_nreset("button", low)
 
     async def press_reset(self, seconds: float = 0.02) -> None:
         """Press the reset button, and release it."""
@@ -96,10 +128,7 @@ class Admin:
         """Unplug the probe, or let somebody else have it; what is not given stays."""
         for value in (plugged, busy):
             _require(value is None or isinstance(value, bool), "plugged and busy are true or false")
-        if plugged is not None:
-            self._dap.plugged = plugged
-        if busy is not None:
-            self._dap.busy = busy
+        self._wiring.set_probe(plugged=plugged, busy=busy)
 
     def flash_hash(self, slot: int = 0, size: int | None = None) -> Json:
         """SHA-256 of the first `size` bytes of a slot (all without), and how its image calls itself."""
@@ -124,10 +153,13 @@ METHODS = (
     "press_reset",
     "read_flash",
     "reset_counters",
+    "set_fault",
     "set_power",
     "set_probe",
     "set_recovery_pin",
+    "set_reset_pin",
     "shutdown",
+    "traffic",
 )
 
 

@@ -7,7 +7,7 @@ a test can tell which image was started.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pytest_nrfdfu.image.format import (
     HASH_TLVS,
@@ -23,7 +23,7 @@ from pytest_nrfdfu.image.format import (
 from pytest_nrfdfu.sim.firmware import Effect, Idle, Memory, Send, Sleep
 from pytest_nrfdfu.sim.slots import SlotArea
 
-__all__ = ["BOOT_BANNER", "Application", "ImageIdentity", "application_starter", "identify"]
+__all__ = ["BOOT_BANNER", "Application", "ImageIdentity", "SmpService", "application_starter", "identify"]
 
 BOOT_BANNER = b"*** Booting Zephyr OS build v4.4.0 ***\r\n"
 """As Zephyr prints it (kernel/banner.c, with CONFIG_BOOT_BANNER); its console ends lines with CR LF."""
@@ -62,27 +62,47 @@ def identify(memory: Memory, area: SlotArea) -> ImageIdentity | None:
     return ImageIdentity(header.version, _find_hash(memory, area.address + header.tlv_offset, area.address + area.size))
 
 
-class Application:
-    """Prints the boot banner and its identity, then waits for ever; what it receives is dropped.
+class SmpService(Protocol):
+    """An SMP server inside the application; see `app_smp`."""
 
-    An SMP server goes here: `interrupt` would feed its decoder, and `main` answer in its loop.
+    def feed(self, data: bytes) -> None:
+        """Bytes from the UART."""
+
+    def serve(self) -> Generator[Effect, None, None]:
+        """Answer what was received."""
+
+
+class Application:
+    """Prints the boot banner and its identity, then waits for ever, or serves SMP if it has a server.
+
+    What it receives without one is dropped.
     """
 
     name = "application"
 
-    def __init__(self, memory: Memory, area: SlotArea, *, boot_delay: float = _BOOT_DELAY) -> None:
+    def __init__(
+        self, memory: Memory, area: SlotArea, *, boot_delay: float = _BOOT_DELAY, smp: SmpService | None = None
+    ) -> None:
         self.area = area
+        self.listening = False
+        """Whether it has started its UART."""
         self._memory = memory
         self._boot_delay = boot_delay
+        self._smp = smp
 
     def interrupt(self, data: bytes) -> None:
-        """Nobody listens."""
+        """What comes before the UART was started is lost."""
+        if self._smp is not None and self.listening:
+            self._smp.feed(data)
 
     def main(self) -> Generator[Effect, None, None]:
         """From the vector table on."""
         yield Sleep(self._boot_delay)
+        self.listening = True
         yield Send(BOOT_BANNER + self._greeting())
         while True:
+            if self._smp is not None:
+                yield from self._smp.serve()
             yield Idle()
 
     def _greeting(self) -> bytes:
@@ -93,10 +113,12 @@ class Application:
         return f"nrfdfu-sim: application {found.version} hash {digest}\r\n".encode()
 
 
-def application_starter(memory: Memory, *, boot_delay: float = _BOOT_DELAY) -> Callable[[SlotArea], Application]:
-    """What the bootloader calls with the slot that it starts."""
+def application_starter(
+    memory: Memory, *, boot_delay: float = _BOOT_DELAY, make_smp: Callable[[], SmpService] | None = None
+) -> Callable[[SlotArea], Application]:
+    """What the bootloader calls with the slot that it starts. `make_smp` makes the SMP server of each run."""
 
     def start(area: SlotArea) -> Application:
-        return Application(memory, area, boot_delay=boot_delay)
+        return Application(memory, area, boot_delay=boot_delay, smp=None if make_smp is None else make_smp())
 
     return start

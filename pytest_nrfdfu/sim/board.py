@@ -5,24 +5,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pytest_nrfdfu.image.bootloader import PROFILES, BootloaderProfile, network_upload_number
-from pytest_nrfdfu.sim.application import application_starter, identify
+from pytest_nrfdfu.sim.app_smp import SmpServer
+from pytest_nrfdfu.sim.application import Application, application_starter, identify
 from pytest_nrfdfu.sim.bootloader import Bootloader
 from pytest_nrfdfu.sim.chip import Buffer, Chip, ResetCause
 from pytest_nrfdfu.sim.faults import Faults
 from pytest_nrfdfu.sim.firmware import FlashTiming
 from pytest_nrfdfu.sim.machine import Machine
 from pytest_nrfdfu.sim.pcd import NetworkBootloader, NetworkCore, NetworkCpu, PcdHooks, PcdTiming
-from pytest_nrfdfu.sim.slots import NRF5340_VIRTUAL_SLOT, SlotArea, nrf5340_slots
+from pytest_nrfdfu.sim.retention import Retention
+from pytest_nrfdfu.sim.slots import NRF5340_VIRTUAL_SLOT, SlotArea, Slots, nrf5340_slots
 from pytest_nrfdfu.sim.tap import Tap
+from pytest_nrfdfu.sim.traffic import Traffic
+from pytest_nrfdfu.sim.trailer import Trailers
 from pytest_nrfdfu.sim.uart import Uart, UartConfig, UartCounters
 
-__all__ = ["BoardOptions", "SimBoard", "SlotContents"]
+__all__ = ["ApplicationSmp", "BoardOptions", "SimBoard", "SlotContents"]
 
 _WORD = 4
 _PAGE = 4096
+ApplicationSmp = Literal["none", "old", "full"]
+"""The application's SMP server: none, one of a Zephyr before 4.2 (OS reset knows no boot mode), a full one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,13 @@ class BoardOptions:
     upload takes number 1 and copies nothing: that is 3 here."""
     pcd: PcdTiming = field(default_factory=PcdTiming)
     locked: bool = False
+    secure_locked: bool = False
+    """SECUREAPPROTECT alone."""
+    network_locked: bool | None = None
+    """The network core's access port protection; None: as the application core's."""
+    retention: Retention = field(default_factory=Retention)
+    """How the boot mode is kept."""
+    application_smp: ApplicationSmp = "none"
     loses_dp_on_pin_reset: bool = False
     seed: int = 0
     drop_rate: float = 0.0
@@ -55,13 +68,15 @@ class BoardOptions:
 
 
 class SlotContents(NamedTuple):
-    """What is in a slot, as its bytes say; nothing is validated."""
+    """What is in a slot, as its bytes say."""
 
     sha256: str
     """Of the bytes that were asked for, in hex."""
     version: str | None
     image_hash: str | None
     """The image's hash TLV, in hex."""
+    valid: bool
+    """Whether the bootloader that ran last would list it."""
 
 
 @dataclass(slots=True)
@@ -90,12 +105,16 @@ class SimBoard:
         self.chip = Chip(
             flash=options.flash,
             locked=options.locked,
+            secure_locked=options.secure_locked,
+            network_locked=options.network_locked,
             loses_dp_on_pin_reset=options.loses_dp_on_pin_reset,
             clock=clock,
         )
         self.tap = Tap()
+        self.traffic = Traffic(options.uart)
         self.network_core = NetworkCore(self.chip, NRF5340_VIRTUAL_SLOT, options.pcd) if options.network_core else None
-        self._start_application = application_starter(self.chip)
+        make_smp = None if options.application_smp == "none" else self._make_smp
+        self._start_application = application_starter(self.chip, make_smp=make_smp)
         self._bootloader: Bootloader | None = None
         self._past = _Past()
         self._pin_low: set[str] = set()
@@ -128,6 +147,12 @@ class SimBoard:
             number = network_upload_number(direct_upload=profile.direct_upload, images=profile.images)
         return PcdHooks(self.chip, NRF5340_VIRTUAL_SLOT, number, options.pcd)
 
+    def _make_smp(self) -> SmpServer:
+        options = self.options
+        trailers = Trailers(Slots(self.chip, self.slots), options.profile.swap)
+        retention = options.retention if options.application_smp == "full" else None
+        return SmpServer(self.chip, trailers, options.profile.images, retention)
+
     def _make_bootloader(self) -> Bootloader:
         if self._bootloader is not None:
             self._past.add(self._bootloader)
@@ -139,7 +164,9 @@ class SimBoard:
             public_key=self.options.public_key,
             stay_in_recovery=self.options.stay_in_recovery,
             hooks=self._hooks(),
+            retention=self.options.retention,
         )
+        self._bootloader.suffer(self.faults.uploads)
         return self._bootloader
 
     def _load(self, image: bytes) -> None:
@@ -167,6 +194,13 @@ class SimBoard:
         return isinstance(program, Bootloader) and program.in_recovery
 
     @property
+    def uart_owner(self) -> object | None:
+        """The program that has started the UART, None while none has. Each boot has programs of its own."""
+        program = self.machine.program
+        off = not self.chip.powered or self.chip.in_reset
+        return program if not off and isinstance(program, Bootloader | Application) and program.listening else None
+
+    @property
     def program(self) -> str:
         """What runs now: ``bootloader``, ``application`` or ``none``."""
         program = self.machine.program
@@ -192,6 +226,7 @@ class SimBoard:
             hashlib.sha256(self.chip.read(area.address, size)).hexdigest(),
             None if found is None else str(found.version),
             None if found is None else found.hash.hex(),
+            self._bootloader is not None and self._bootloader.holds_valid_image(area),
         )
 
     def read_flash(self, address: int, size: int) -> bytes:
@@ -244,6 +279,7 @@ class SimBoard:
     def reset_counters(self) -> None:
         """Set every counter to 0, and forget the recorded exchanges."""
         self.tap.clear()
+        self.traffic.clear()
         self.machine.uart.counters = UartCounters()
         for direction in (self.faults.to_board, self.faults.from_board):
             direction.dropped = direction.flipped = 0

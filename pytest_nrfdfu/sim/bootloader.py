@@ -5,7 +5,7 @@ The order of the ways is that of main() in MCUboot's boot/zephyr/main.c:
 1. recovery pin held, after power-on or a pin reset (io_detect_pin and io_boot_skip_serial_recovery)
 2. pin reset (io_detect_pin_reset)
 3. boot_go: the primary slot is validated
-4. boot mode in the retention register (io_detect_boot_mode)
+4. retained boot mode (io_detect_boot_mode)
 5. a window in which any SMP request keeps the chip in recovery (boot_serial_check_start)
 6. no valid image
 7. the image is started
@@ -20,14 +20,17 @@ from typing import Protocol
 
 from pytest_nrfdfu.errors import ConfigError
 from pytest_nrfdfu.image.bootloader import BootloaderProfile
+from pytest_nrfdfu.image.format import MAGIC
 from pytest_nrfdfu.image.keys import PublicKey, parse_public_key
 from pytest_nrfdfu.sim.console_rx import LineBuffers, PacketReceiver
 from pytest_nrfdfu.sim.firmware import Effect, Erase, Idle, Memory, Program, Sleep, Start
 from pytest_nrfdfu.sim.pcd import PcdHooks
 from pytest_nrfdfu.sim.recovery import Recovery
+from pytest_nrfdfu.sim.retention import RetainedMemory, Retention
 from pytest_nrfdfu.sim.slots import NRF5340_SLOTS, Geometry, SlotArea, Slots
 from pytest_nrfdfu.sim.trailer import Trailers
-from pytest_nrfdfu.sim.validate import Validator
+from pytest_nrfdfu.sim.upload_faults import UploadFaults
+from pytest_nrfdfu.sim.validate import Validator, read_header
 
 __all__ = ["NRF5340_SLOTS", "Bootloader", "Geometry", "Hardware", "SlotArea"]
 
@@ -43,11 +46,8 @@ _WINDOW_STEP = 0.01
 """Seconds in which the wait-for-dfu window is counted down."""
 
 
-class Hardware(Memory, Protocol):
+class Hardware(Memory, RetainedMemory, Protocol):
     """The chip, as MCUboot sees it."""
-
-    gpregret: list[int]
-    """The two retention registers; entry 0 is GPREGRET[0], which holds the boot mode."""
 
     @property
     def resetreas(self) -> int:
@@ -73,7 +73,8 @@ class Bootloader:
 
     `start_application` gives the program for a valid slot. `public_key` is the content of a key file (ValueError if it
     holds none that MCUboot knows); without one only the SHA TLV is checked. `stay_in_recovery` leaves out all the ways
-    but serial recovery. `hooks` are there in a bootloader that updates the network core.
+    but serial recovery. `hooks` are there in a bootloader that updates the network core. `retention` is where the boot
+    mode is kept.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class Bootloader:
         geometry: Geometry = Geometry(),  # noqa: B008 - frozen
         stay_in_recovery: bool = False,
         hooks: PcdHooks | None = None,
+        retention: Retention = Retention(),  # noqa: B008 - frozen
     ) -> None:
         self._hooks = hooks
+        self._retention = retention
         self._profile = profile
         self._hardware = hardware
         self._slots = Slots(hardware, areas, geometry)
@@ -109,6 +112,11 @@ class Bootloader:
     def in_recovery(self) -> bool:
         """In serial recovery for good; in the wait-for-dfu window only after the first request."""
         return self._in_recovery
+
+    @property
+    def listening(self) -> bool:
+        """Whether it has opened its console, which it does for recovery and for the wait-for-dfu window."""
+        return self._listening
 
     @property
     def uploads(self) -> int:
@@ -134,6 +142,15 @@ class Bootloader:
     def dropped_lines(self) -> int:
         """Lines of which bytes were dropped because no line buffer was free."""
         return self._lines.dropped
+
+    def suffer(self, faults: UploadFaults) -> None:
+        """Let uploads suffer `faults` from now on."""
+        self._recovery.faults = faults
+
+    def holds_valid_image(self, area: SlotArea) -> bool:
+        """Whether the image list would show what is in a slot: hash, and signature where there is a key, are right."""
+        header = read_header(self._slots, area, 0)
+        return header.magic == MAGIC and self._validator.valid(area, header, 0)
 
     def interrupt(self, data: bytes) -> None:
         """Bytes that the UART has received; before MCUboot has opened its console they are lost."""
@@ -194,9 +211,11 @@ class Bootloader:
         return True
 
     def _boot_mode_requested(self) -> bool:
-        if "boot-mode" not in self._profile.entrances or self._hardware.gpregret[0] != BOOT_MODE_BOOTLOADER:
+        """io_detect_boot_mode."""
+        hardware, retention = self._hardware, self._retention
+        if "boot-mode" not in self._profile.entrances or retention.mode(hardware) != BOOT_MODE_BOOTLOADER:
             return False
-        self._hardware.gpregret[0] = 0
+        retention.clear(hardware)
         return True
 
     def _boot_go(self) -> Generator[Effect, None, SlotArea | None]:

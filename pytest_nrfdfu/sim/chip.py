@@ -46,7 +46,8 @@ class Chip:
     """One nRF5340 with what the DK connects to it. It begins powered, with its power-on reset just made.
 
     `flash` is the application core's flash (1 MiB, for instance a mapped file); None: erased. `locked`: access port
-    protection is on for both cores. `device_id`: the 8 bytes of FICR.INFO.DEVICEID. `loses_dp_on_pin_reset`: nRESET
+    protection is on, for the network core too unless `network_locked` says otherwise; `secure_locked`: only for the
+    application core's secure side. `device_id`: the 8 bytes of FICR.INFO.DEVICEID. `loses_dp_on_pin_reset`: nRESET
     also resets the debug port (unverified either way). `pin_reset_clears_gpregret`: documented for the nRF54L15,
     unverified for this chip. `clock` gives seconds; with it CTRL-AP reads busy for 173 ms after a mass erase.
 
@@ -54,8 +55,9 @@ class Chip:
     says so, and clears all other bits of RESETREAS when RESETPIN is set (erratum 55). So RESETPIN stays set over
     later soft resets until it is cleared or power is lost.
 
-    Not modelled: TrustZone (secure and non-secure aliases are the same, APPROTECT alone decides on access), the
-    duration of a debugger's flash writes, the network core's peripherals and its program.
+    Not modelled: TrustZone for the firmware, the duration of a debugger's flash writes, the network core's peripherals
+    and its program. To a debugger that SECUREAPPROTECT keeps out, peripherals answer at their non-secure aliases, and
+    all memories are secure, as after a reset of the SPU; which of both a real one sees its firmware decides.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class Chip:
         *,
         flash: Buffer | None = None,
         locked: bool = False,
+        secure_locked: bool = False,
+        network_locked: bool | None = None,
         device_id: bytes = _DEVICE_ID,
         loses_dp_on_pin_reset: bool = False,
         pin_reset_clears_gpregret: bool = True,
@@ -100,8 +104,10 @@ class Chip:
         self._application = self._domain(APPLICATION_DOMAIN, flash)
         self._network = self._domain(NETWORK_DOMAIN, None)
         self._domains = (self._application, self._network)
+        self._application.personalize(device_id, locked=locked, secure_locked=secure_locked)
+        network_locked = locked if network_locked is None else network_locked
+        self._network.personalize(device_id, locked=network_locked, secure_locked=False)
         for domain, other in zip(self._domains, reversed(self._domains), strict=True):
-            domain.personalize(device_id, locked=locked)
             domain.other_ram = other.layout.ram_base, other.ram
         self._install_hooks()
         self.set_power(True)
@@ -218,7 +224,7 @@ class Chip:
     def cpu_runs(self) -> bool:
         """Whether the application CPU executes: powered, not held in reset, neither halted nor locked up."""
         core = self._application.core
-        return self._powered and not (self._held or core.halted or core.locked_up)
+        return self._powered and not (self.in_reset or core.halted or core.locked_up)
 
     @property
     def network_cpu_runs(self) -> bool:
@@ -232,7 +238,8 @@ class Chip:
         return self._nreset_holds or self.network_held or self._network.held_by_ctrl_ap
 
     @property
-    def _held(self) -> bool:
+    def in_reset(self) -> bool:
+        """Whether nRESET or CTRL-AP holds the application core."""
         return self._nreset_holds or self._application.held_by_ctrl_ap
 
     def drive_nreset(self, source: str, low: bool) -> None:  # noqa: FBT001 - a level
@@ -308,7 +315,7 @@ class Chip:
 
     def _update(self) -> None:
         """Work out what the CPU does now, and tell it to whoever runs its program."""
-        self._application.core.in_reset = self._held
+        self._application.core.in_reset = self.in_reset
         self._network.core.in_reset = self._network_in_reset
         if self._starting is not None and self.cpu_runs:
             cause, self._starting = self._starting, None
@@ -335,6 +342,10 @@ class Chip:
     def access_port_open(self, core: int) -> bool:
         """Whether an AHB-AP may access memory: not protected, and its core not in Force-OFF."""
         return self._domains[core].open and not (core and self.network_held)
+
+    def secure_access_open(self, core: int) -> bool:
+        """Whether it may access secure memory too."""
+        return self._domains[core].secure_open and self.access_port_open(core)
 
     def held_by_ctrl_ap(self, core: int) -> bool:
         """What CTRL-AP RESET reads."""
@@ -378,6 +389,9 @@ class Chip:
         return self._domains[core].erase_protected
 
     def unlock(self, core: int, key: int) -> None:
-        """CTRL-AP APPROTECT.DISABLE: opens the access port until reset if firmware wrote the same key, and not 0."""
+        """CTRL-AP APPROTECT.DISABLE: opens the access port until reset if firmware wrote the same key, and not 0.
+
+        It opens the secure side too, which has a register of its own on a real chip.
+        """
         if key and key == self.unlock_key:
-            self._domains[core].open = True
+            self._domains[core].set_access(open_=True, secure=True)

@@ -40,7 +40,7 @@ class _Reg(IntEnum):
 
 _DHCSR_KEY = 0xA05F
 _C_DEBUGEN, _C_HALT, _C_STEP, _C_CONTROLS = 1 << 0, 1 << 1, 1 << 2, 0xF
-_S_REGRDY, _S_HALT, _S_LOCKUP, _S_RETIRE, _S_RESET = 1 << 16, 1 << 17, 1 << 19, 1 << 24, 1 << 25
+_S_REGRDY, _S_HALT, _S_LOCKUP, _S_SDE, _S_RETIRE, _S_RESET = (1 << bit for bit in (16, 17, 19, 20, 24, 25))
 _DFSR_HALTED, _DFSR_VCATCH = 1 << 0, 1 << 3
 _DEMCR_VC_CORERESET = 1 << 0
 _AIRCR_WRITE_KEY, _AIRCR_READ_KEY, _AIRCR_SYSRESETREQ = 0x05FA, 0xFA05, 1 << 2
@@ -129,7 +129,7 @@ class DebugCore:
     """The debug registers of one core.
 
     `request_reset` is called for AIRCR.SYSRESETREQ, `changed` when the core halts or resumes, `vector` gives the
-    initial stack pointer and reset handler. The chip sets `in_reset` and `locked_up`.
+    initial stack pointer and reset handler. The chip sets `in_reset`, `locked_up` and `secure_debug`.
     """
 
     def __init__(
@@ -143,7 +143,10 @@ class DebugCore:
         self._request_reset = request_reset
         self._changed = changed
         self._vector = vector
+        self._security = traits.security
         self._constants = _constants(traits)
+        self.secure_debug = True
+        """A debugger may halt secure code; all code is, where there is a Security Extension."""
         self.in_reset = False
         self.locked_up = False
         self.reset_debug()
@@ -169,7 +172,8 @@ class DebugCore:
         self._was_reset = True
         self.locked_up = False
         self._controls &= ~(_C_HALT | _C_STEP)
-        self.halted = bool(self._demcr & _DEMCR_VC_CORERESET and self._controls & _C_DEBUGEN)
+        catches = self._demcr & _DEMCR_VC_CORERESET and self._controls & _C_DEBUGEN
+        self.halted = bool(catches and self.secure_debug)
         if self.halted:
             self._controls |= _C_HALT
             self._dfsr |= _DFSR_VCATCH
@@ -212,6 +216,7 @@ class DebugCore:
         value = self._controls | _S_REGRDY
         value |= _S_HALT if self.halted else 0
         value |= _S_LOCKUP if self.locked_up else 0
+        value |= _S_SDE if self._security and self.secure_debug else 0
         if not (self.halted or self.in_reset or self.locked_up):
             value |= _S_RETIRE
         if self._was_reset or self.in_reset:
@@ -225,7 +230,7 @@ class DebugCore:
         self._controls = value & _C_CONTROLS
         if not self._controls & _C_DEBUGEN:
             self._controls = 0
-        halt = bool(self._controls & (_C_HALT | _C_STEP)) and not self.in_reset
+        halt = bool(self._controls & (_C_HALT | _C_STEP)) and self.secure_debug and not self.in_reset
         if (self.halted and self._controls & _C_STEP) or (halt and not self.halted):
             self._dfsr |= _DFSR_HALTED
         if halt != self.halted:

@@ -10,6 +10,7 @@ plausible values for an nRF5340 and were not read from a chip.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 from pytest_nrfdfu.sim.chip import BusFault, Chip
@@ -22,7 +23,9 @@ DPIDR = 0x6BA02477
 TARGETID = 0x10070289
 AHB_AP_IDR = 0x84770001
 CTRL_AP_IDR = 0x12880000
-"""OpenOCD, ``nrf_ctrl_ap_recover``; an nRF52 has 0x02880000."""
+"""OpenOCD, ``nrf_ctrl_ap_recover``."""
+_NRF52_CTRL_AP_IDR = 0x02880000
+"""Black Magic Probe, src/target/nrf51.c."""
 
 _WORD = 0xFFFFFFFF
 _REGISTER_IN_BANK = 0xC
@@ -33,8 +36,8 @@ _POWER_REQUESTS, _TRANSFER_CONTROLS = 0x50000000, 0x00000F00
 _CSW_RESET = 0x23000012
 _CSW_SIZE, _CSW_SIZE_WORD, _CSW_INCREMENT = 0x7, 2, 1 << 4
 _CSW_WRITABLE = 0x7F000000 | _CSW_INCREMENT | _CSW_SIZE
-_CSW_ENABLED = 1 << 23 | 1 << 6
-"""SPIDEN and DeviceEn: secure and other transfers are possible."""
+_CSW_SECURE_ENABLED, _CSW_ENABLED = 1 << 23, 1 << 6
+"""SDeviceEn (SPIStatus in older text) and DeviceEn: secure transfers, any transfers are possible."""
 _INCREMENT_PAGE = 0x3FF
 _APPLICATION, _NETWORK = 0, 1
 _CTRL_AP_OFFSET = 2
@@ -122,12 +125,17 @@ class _MemAp:
 class Dap:
     """One debug probe wired to `chip`.
 
-    Set `busy` to let other software have the probe, `plugged` to False to pull it from the host.
+    Set `busy` to let other software have the probe, `plugged` to False to pull it from the host, `wrong_chip` to see
+    another chip's CTRL-APs.
     """
 
     def __init__(self, chip: Chip) -> None:
         self.chip = chip
         self.busy = False
+        self.wrong_chip = False
+        self.on_nreset: Callable[[bool], None] = lambda low: chip.drive_nreset("probe", low)
+        """What the probe's nRESET pin is wired to."""
+        self._nreset_low = False
         self.times_unplugged = 0
         self._plugged = True
         chip.on_debug_port_reset = self._reset
@@ -150,7 +158,7 @@ class Dap:
             self.times_unplugged += 1
         self._plugged = plugged
         if not plugged:
-            self.chip.drive_nreset("probe", low=False)
+            self.release_nreset()
 
     def check_plugged(self) -> None:
         """Unplugged if the probe is."""
@@ -160,7 +168,20 @@ class Dap:
     def drive_nreset(self, low: bool) -> None:  # noqa: FBT001 - a level
         """Drive nRESET low, or let go of it."""
         self.check_plugged()
-        self.chip.drive_nreset("probe", low)
+        self._set_nreset(low=low)
+
+    def release_nreset(self) -> None:
+        """Let go of nRESET, as a probe does that loses its host."""
+        self._set_nreset(low=False)
+
+    @property
+    def nreset_low(self) -> bool:
+        """The level at the probe's pin: low if it drives it, or if somebody else does."""
+        return self._nreset_low or self.chip.nreset_low
+
+    def _set_nreset(self, *, low: bool) -> None:
+        self._nreset_low = low
+        self.on_nreset(low)
 
     def read_dp(self, address: int) -> int:
         """Read the DP register at `address` (of the bank that SELECT chose)."""
@@ -244,12 +265,16 @@ class Dap:
         if _Mem.BD0 <= register <= _Mem.BD3:
             return self._transfer(core, port.tar & ~0xF | register & 0xC, 4)
         registers: dict[int, int] = {
-            _Mem.CSW: port.csw | (_CSW_ENABLED if self.chip.access_port_open(core) else 0),
+            _Mem.CSW: port.csw | self._csw_enabled(core),
             _Mem.TAR: port.tar,
             _Mem.BASE: ROM_TABLE | 0b11,  # present, ADIv5 format
             _Mem.IDR: AHB_AP_IDR,
         }
         return registers.get(register, 0)
+
+    def _csw_enabled(self, core: int) -> int:
+        secure = _CSW_SECURE_ENABLED if self.chip.secure_access_open(core) else 0
+        return secure | (_CSW_ENABLED if self.chip.access_port_open(core) else 0)
 
     def _write_mem_ap(self, core: int, register: int, value: int) -> None:
         port = self._mem_aps[core]
@@ -289,7 +314,7 @@ class Dap:
             case _Ctrl.ERASEPROTECT_STATUS:
                 return int(not self.chip.erase_protected(core))
             case _Ctrl.IDR:
-                return CTRL_AP_IDR
+                return _NRF52_CTRL_AP_IDR if self.wrong_chip else CTRL_AP_IDR
             case _:
                 return 0
 

@@ -165,6 +165,8 @@ class Domain:
         self.held_by_ctrl_ap = False
         self.open = True
         """Access port protection lets the AHB-AP through."""
+        self.secure_open = True
+        """It does so to secure addresses too."""
         self._counters = counters
         self._uicr = _erased(_INFORMATION_SIZE)
         self._ficr = _erased(_INFORMATION_SIZE)
@@ -173,12 +175,12 @@ class Domain:
     def _vector(self) -> tuple[int, int]:
         return _load(self.flash, 0), _load(self.flash, 4)
 
-    def personalize(self, device_id: bytes, *, locked: bool) -> None:
+    def personalize(self, device_id: bytes, *, locked: bool, secure_locked: bool) -> None:
         """Write what the factory (FICR) and production (UICR) write."""
         struct.pack_into("<8sI", self._ficr, _FICR_DEVICEID, device_id, _PART)
-        for offset in (APPROTECT, SECUREAPPROTECT):
-            if offset != SECUREAPPROTECT or self.layout.traits.security:
-                _store(self._uicr, offset, 0 if locked else UNPROTECTED)
+        _store(self._uicr, APPROTECT, 0 if locked else UNPROTECTED)
+        if self.layout.traits.security:
+            _store(self._uicr, SECUREAPPROTECT, 0 if locked or secure_locked else UNPROTECTED)
 
     @property
     def erase_protected(self) -> bool:
@@ -186,10 +188,16 @@ class Domain:
         return _load(self._uicr, self.layout.eraseprotect) != _NOT_ERASE_PROTECTED
 
     def reset(self) -> None:
-        """Warm reset: registers start over, and UICR.APPROTECT decides on the access port."""
+        """Warm reset: registers start over, and UICR's APPROTECT and SECUREAPPROTECT decide on the access port."""
         self._registers.clear()
-        self.open = _load(self._uicr, APPROTECT) == UNPROTECTED
+        opens_secure = not self.layout.traits.security or _load(self._uicr, SECUREAPPROTECT) == UNPROTECTED
+        self.set_access(open_=_load(self._uicr, APPROTECT) == UNPROTECTED, secure=opens_secure)
         self.core.reset()
+
+    def set_access(self, *, open_: bool, secure: bool) -> None:
+        """What a debugger may reach; to halt secure code it must be let through to secure addresses."""
+        self.open = open_
+        self.secure_open = self.core.secure_debug = open_ and secure
 
     def clear_ram(self) -> None:
         """RAM without power, or after ERASEALL; 0 stands for what may be anything."""
@@ -201,7 +209,7 @@ class Domain:
         self._uicr[:] = _erased(_INFORMATION_SIZE)
         self.clear_ram()
         self._registers.clear()
-        self.open = True
+        self.set_access(open_=True, secure=True)
         self.core.locked_up = True
 
     # The CPU's view.
@@ -237,7 +245,7 @@ class Domain:
         """The word at `address`, a multiple of 4; BusFault where there is nothing."""
         if PPB_START <= address < PPB_END:
             return self.core.read(address)
-        self._check_bus()
+        self._check_bus(address)
         if (found := self.find(address, 4)) is not None:
             return _load(*found)
         address = _secure(address)
@@ -253,7 +261,7 @@ class Domain:
             _require_word(address, mask)
             self.core.write(address, value)
             return
-        self._check_bus()
+        self._check_bus(address)
         if (found := self.find(address, 4)) is not None:
             self._write_memory(address, *found, value, mask)
             return
@@ -272,9 +280,12 @@ class Domain:
     def _nvmc_config(self) -> int:
         return self._registers.get(self.layout.nvmc + _NVMC_CONFIG, _NvmcConfig.READ_ONLY)
 
-    def _check_bus(self) -> None:
+    def _check_bus(self, address: int) -> None:
         if self.core.in_reset:  # unverified: whether memory can be accessed meanwhile
             raise BusFault("the core is held in reset")
+        non_secure = _PERIPHERALS_START <= address < _PERIPHERALS_START + _SECURE
+        if self.open and not (self.secure_open or non_secure):
+            raise BusFault(f"0x{address:08x} is secure, and SECUREAPPROTECT is on")
 
     def _memories(self) -> Iterator[tuple[int, Buffer]]:
         yield self.layout.flash_base, self.flash

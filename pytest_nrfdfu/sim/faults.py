@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from pytest_nrfdfu.sim.chip import ResetCause
+from pytest_nrfdfu.sim.upload_faults import UploadFaults
 
 __all__ = ["ByteFaults", "Faults", "Trip"]
 
@@ -142,6 +143,7 @@ class Faults:
         self.to_board = ByteFaults(f"{seed} to board")
         self.from_board = ByteFaults(f"{seed} from board")
         self.trip: Trip | None = None
+        self.uploads = UploadFaults()
 
     @property
     def rates(self) -> dict[str, float]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from pytest_nrfdfu.sim.board import SimBoard
+from pytest_nrfdfu.sim.link import Link
 
 __all__ = ["LiveBoard", "UartPort"]
 
@@ -25,13 +27,28 @@ class UartPort(Protocol):
     def resume(self) -> None:
         """Take bytes again."""
 
+    def follow(self, owner: object | None) -> None:
+        """Whose port it is: a port that comes and goes is another one for another owner, and gone for None."""
+
 
 class LiveBoard:
-    """Keeps `board` up with the loop's time. Everything happens in the loop's thread."""
+    """Keeps `board` up with the loop's time. Everything happens in the loop's thread.
 
-    def __init__(self, board: SimBoard, port: UartPort) -> None:
+    `link` is what lies between board and port; `owner` tells whose port it is now.
+    """
+
+    def __init__(
+        self,
+        board: SimBoard,
+        port: UartPort,
+        *,
+        link: Link | None = None,
+        owner: Callable[[], object | None] = lambda: None,
+    ) -> None:
         self.board = board
         self._port = port
+        self._link = link or Link(0, lambda: None)
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
@@ -40,7 +57,14 @@ class LiveBoard:
 
     def received(self, data: bytes) -> None:
         """The host has written `data`."""
-        self.board.machine.receive(data, self._loop.time())
+        echo = self._link.echo(data)
+        if echo:
+            self._port.write(echo)
+        machine, now = self.board.machine, self._loop.time()
+        machine.receive(self._link.to_board(data), now)
+        self.board.traffic.to_board(data, machine.uart.complete(now))
+        if echo:
+            self.board.traffic.from_board(echo, now)
         self.turn()
 
     def turn(self) -> None:
@@ -50,7 +74,10 @@ class LiveBoard:
         now = self._loop.time()
         sent = machine.advance(now)
         if sent:
-            self._port.write(sent)
+            heard = self._link.to_host(sent)
+            self._port.write(heard)
+            self.board.traffic.from_board(heard, now)
+        self._port.follow(self._owner())
         self._pace(now)
         if self._timer is not None:
             self._timer.cancel()

@@ -20,12 +20,15 @@ from typing import Any, NoReturn, get_args
 from pytest_nrfdfu.errors import ConfigError
 from pytest_nrfdfu.image.bootloader import PROFILES, BootloaderProfile, Entrance, profile
 from pytest_nrfdfu.image.format import MAGIC
-from pytest_nrfdfu.sim.board import BoardOptions
+from pytest_nrfdfu.sim.board import ApplicationSmp, BoardOptions
 from pytest_nrfdfu.sim.domain import APPLICATION_DOMAIN
 from pytest_nrfdfu.sim.firmware import FlashTiming
 from pytest_nrfdfu.sim.pcd import PcdTiming
+from pytest_nrfdfu.sim.retention import RAM_ADDRESS, Checksum, Retention
 from pytest_nrfdfu.sim.slots import nrf5340_slots
+from pytest_nrfdfu.sim.transient import ENUMERATION
 from pytest_nrfdfu.sim.uart import Stall, UartConfig
+from pytest_nrfdfu.sim.wiring import FAULTS
 
 __all__ = ["Options", "build_parser", "parse"]
 
@@ -49,6 +52,12 @@ class Options:
     uart: str
     """``pty`` or ``tcp``."""
     unique_id: str
+    uart_vanishes: bool = False
+    """The UART is the target's own USB port."""
+    uart_link: Path | None = None
+    """A symbolic link to the UART's present port."""
+    faults: tuple[str, ...] = ()
+    """What is wrong with the bench from the start; see `wiring.FAULTS`."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,6 +88,13 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _hexadecimal(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not bytes in hexadecimal") from None
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all options."""
     parser = _Parser(
@@ -91,6 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--board", default="nrf5340dk", metavar="NAME", help="what it calls itself (%(default)s)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file whose [sim] table holds options")
     _add_bootloader(parser.add_argument_group("bootloader"))
+    _add_boot_mode(parser.add_argument_group("boot mode and application"))
+    _add_network_core(parser.add_argument_group("network core"))
     _add_hardware(parser.add_argument_group("hardware"))
     _add_faults(parser.add_argument_group("faults"))
     return parser
@@ -110,7 +128,32 @@ def _add_bootloader(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help=f"a way into recovery that is built in, repeatable: {', '.join(get_args(Entrance))}",
     )
+    group.add_argument("--wait-for-dfu", type=_seconds, metavar="S", help="how long the window of that entrance is")
     group.add_argument("--public-key", type=Path, metavar="FILE", help="check signatures, not only hashes")
+    group.add_argument("--stay-in-recovery", action="store_true", help="enter serial recovery at every boot")
+
+
+def _add_boot_mode(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--boot-mode-prefix",
+        type=_hexadecimal,
+        default=b"",
+        metavar="HEX",
+        help="bytes in front of the retained boot mode. What does not fit GPREGRET's two bytes with mode and checksum"
+        f" is kept in RAM, from 0x{RAM_ADDRESS:08x} on",
+    )
+    group.add_argument(
+        "--boot-mode-checksum", choices=get_args(Checksum), default="none", help="behind the boot mode (%(default)s)"
+    )
+    group.add_argument(
+        "--application-smp",
+        choices=get_args(ApplicationSmp),
+        default="none",
+        help="the application's SMP server; an old one knows no boot mode in OS reset (%(default)s)",
+    )
+
+
+def _add_network_core(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--network-core",
         action="store_true",
@@ -135,7 +178,6 @@ def _add_bootloader(group: argparse._ArgumentGroup) -> None:
         metavar="S",
         help="how much later the last response of a network core image comes (%(default)s)",
     )
-    group.add_argument("--stay-in-recovery", action="store_true", help="enter serial recovery at every boot")
 
 
 def _add_hardware(group: argparse._ArgumentGroup) -> None:
@@ -144,6 +186,18 @@ def _add_hardware(group: argparse._ArgumentGroup) -> None:
         "--flash-file", type=Path, metavar="PATH", help="keep flash in this file (1 MiB, made if it is not there)"
     )
     group.add_argument("--uart", choices=("pty", "tcp"), default="pty", help="how the UART is offered (%(default)s)")
+    group.add_argument(
+        "--uart-vanishes",
+        action="store_true",
+        help="the UART is the target's own USB port: every reset takes it away, and a new one comes"
+        f" {ENUMERATION:g} s after the firmware has started it",
+    )
+    group.add_argument(
+        "--uart-link",
+        type=Path,
+        metavar="PATH",
+        help="a symbolic link that leads to the UART's port while there is one",
+    )
     group.add_argument("--baudrate", type=_count, default=115200, metavar="N", help="0: unpaced (%(default)s)")
     group.add_argument("--fifo", type=_count, default=6, metavar="N", help="bytes of receive FIFO (%(default)s)")
     group.add_argument(
@@ -152,7 +206,13 @@ def _add_hardware(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--flash-timing", choices=("datasheet", "none"), default="datasheet", help="how long flash takes (%(default)s)"
     )
-    group.add_argument("--locked", action="store_true", help="access port protection is on")
+    group.add_argument("--locked", action="store_true", help="access port protection is on, for both cores")
+    group.add_argument("--secure-locked", action="store_true", help="SECUREAPPROTECT alone is on")
+    group.add_argument(
+        "--network-locked",
+        action=argparse.BooleanOptionalAction,
+        help="access port protection of the network core, where it differs",
+    )
     group.add_argument("--unique-id", default="1050012345", metavar="ID", help="the probe's (%(default)s)")
     group.add_argument("--loses-dp-on-pin-reset", action="store_true", help="pin reset also resets the debug port")
 
@@ -161,6 +221,16 @@ def _add_faults(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of the damage (%(default)s)")
     group.add_argument("--drop-rate", type=_rate, default=0.0, metavar="R", help="bytes lost, each way")
     group.add_argument("--flip-rate", type=_rate, default=0.0, metavar="R", help="bytes with a bit turned, each way")
+    group.add_argument(
+        "--fault",
+        dest="faults",
+        action="append",
+        choices=FAULTS,
+        default=[],
+        metavar="NAME",
+        help="what is wrong with the bench, repeatable: "
+        + "; ".join(f"{name}, {what}" for name, what in FAULTS.items()),
+    )
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
@@ -179,7 +249,11 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         parser.error(f"{error.filename}: {error.strerror}")
     except (ConfigError, ValueError) as error:
         parser.error(str(error))
-    return Options(board, given.uart, given.unique_id)
+    if given.uart == "tcp" and (given.uart_vanishes or given.uart_link is not None):
+        parser.error("--uart-vanishes and --uart-link are for --uart pty")
+    return Options(
+        board, given.uart, given.unique_id, given.uart_vanishes, given.uart_link, tuple(dict.fromkeys(given.faults))
+    )
 
 
 def _config_arguments(parser: argparse.ArgumentParser, path: Path) -> list[str]:
@@ -232,6 +306,10 @@ def _board_options(given: argparse.Namespace) -> BoardOptions:
         network_core_number=given.network_core_number,
         pcd=PcdTiming(wait=given.pcd_delay),
         locked=given.locked,
+        secure_locked=given.secure_locked,
+        network_locked=given.network_locked,
+        retention=Retention(given.boot_mode_prefix, given.boot_mode_checksum),
+        application_smp=given.application_smp,
         loses_dp_on_pin_reset=given.loses_dp_on_pin_reset,
         seed=given.seed,
         drop_rate=given.drop_rate,
@@ -245,6 +323,8 @@ def _profile(given: argparse.Namespace) -> BootloaderProfile:
         changes["images"] = given.images
     if given.detect_delay is not None:
         changes["detect_delay"] = given.detect_delay
+    if given.wait_for_dfu is not None:
+        changes["wait_for_dfu"] = given.wait_for_dfu
     if given.entrance:
         changes["entrances"] = tuple(given.entrance)
     return replace(profile(given.bootloader), **changes)

@@ -8,6 +8,8 @@ import tty
 from collections.abc import Callable
 from typing import cast
 
+from pytest_nrfdfu.sim.host_rate import host_rate, set_host_rate
+
 __all__ = ["PtyPort", "TcpPort"]
 
 _HOST = "127.0.0.1"
@@ -17,17 +19,19 @@ _MAX_UNREAD = 1 << 16
 
 
 class PtyPort:
-    """A pseudo-terminal. It has no control lines and takes any baud rate.
+    """A pseudo-terminal. It has no control lines; its rate is `rate` until a host sets another.
 
     The host's side stays open here as well, so that a host may close it and open it again. So output that nobody reads
     stays until the pty is full (then it is dropped and counted); pyserial throws it away when it opens a port.
     """
 
-    def __init__(self, received: Callable[[bytes], None]) -> None:
+    def __init__(self, received: Callable[[bytes], None], *, rate: int = 0) -> None:
         self._received = received
         self._loop = asyncio.get_running_loop()
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
+        if rate:
+            set_host_rate(self._slave, rate)
         os.set_blocking(self._master, False)
         self.url = os.ttyname(self._slave)
         """What a host opens."""
@@ -51,7 +55,18 @@ class PtyPort:
         """Take bytes again."""
         self._loop.add_reader(self._master, self._read)
 
+    def host_rate(self) -> int | None:
+        """The rate that the host has set; None where the system does not tell."""
+        return host_rate(self._slave)
+
+    def follow(self, owner: object | None) -> None:
+        """This one stays."""
+
     async def close(self) -> None:
+        """Take the pty away."""
+        self.hang_up()
+
+    def hang_up(self) -> None:
         """Take the pty away; a host that has it open sees it go."""
         self.pause()
         os.close(self._master)
@@ -79,6 +94,13 @@ class TcpPort:
         """Bytes dropped because nobody took them."""
         self.refused = 0
         """Clients sent away because there was one."""
+
+    def host_rate(self) -> int | None:
+        """TCP carries none."""
+        return None
+
+    def follow(self, owner: object | None) -> None:
+        """This one stays."""
 
     async def start(self, port: int = 0) -> None:
         """Listen on the loopback interface."""

@@ -63,6 +63,9 @@ class ProbeServer:
         self.unique_id = unique_id
         self.hold_time = hold_time
         self.post_delay = post_delay
+        self.answering = asyncio.Event()
+        """Cleared: connections are accepted, and no request is answered, as by a probe whose firmware hangs."""
+        self.answering.set()
         self.lock = asyncio.Lock()
         """What the lock request takes."""
         self.owners: dict[object, int] = {}
@@ -77,6 +80,10 @@ class ProbeServer:
         self.clock_frequency = 0
         """Hz, as last set by a client; without effect."""
         self._server = LoopbackServer(lambda reader, writer: _Connection(self).run(reader, writer))
+
+    def set_answering(self, answers: bool) -> None:  # noqa: FBT001 - a callback
+        """Answer requests, or let them wait."""
+        (self.answering.set if answers else self.answering.clear)()
 
     @property
     def clients(self) -> int:
@@ -113,7 +120,7 @@ class ProbeServer:
     def close_probe(self, connection: object) -> None:
         """Take the probe back from `connection`, and let go of nRESET."""
         if self.owners.pop(connection, None) is not None:
-            self.dap.chip.drive_nreset("probe", low=False)
+            self.dap.release_nreset()
 
 
 class _Request(NamedTuple):
@@ -147,7 +154,7 @@ class _Connection:
             "set_clock": _Request(self._set_clock, (int | float,), needs_probe=True),
             "reset": _Request(self._reset, needs_probe=True),
             "assert_reset": _Request(lambda low: dap.drive_nreset(bool(low)), (int,), needs_probe=True),
-            "is_reset_asserted": _Request(lambda: dap.chip.nreset_low, needs_probe=True),
+            "is_reset_asserted": _Request(lambda: dap.nreset_low, needs_probe=True),
             "flush": _Request(dap.check_plugged, needs_probe=True),
             "read_dp": _Request(dap.read_dp, (int,), needs_probe=True),
             "write_dp": _Request(dap.write_dp, (int, int), needs_probe=True),
@@ -179,6 +186,7 @@ class _Connection:
             return b"?\n"
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
+        await self._server.answering.wait()
         self._server.requests += 1
         identity: object = -1
         try:
@@ -256,7 +264,7 @@ class _Connection:
         try:
             await asyncio.sleep(self._server.hold_time)
         finally:
-            self._dap.chip.drive_nreset("probe", low=False)
+            self._dap.release_nreset()
         self._dap.check_plugged()
         await asyncio.sleep(self._server.post_delay)
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Generator
-from enum import IntEnum
 
 from pytest_nrfdfu.image.bootloader import BootloaderProfile
 from pytest_nrfdfu.image.format import MAGIC, ImageFlag, ImageHeader
 from pytest_nrfdfu.sim.console_rx import PacketReceiver
 from pytest_nrfdfu.sim.firmware import Effect, Reboot, Send, Sleep
 from pytest_nrfdfu.sim.pcd import PcdHooks
+from pytest_nrfdfu.sim.rc import Rc
 from pytest_nrfdfu.sim.slots import SlotArea
 from pytest_nrfdfu.sim.trailer import SwapType, Trailers
 from pytest_nrfdfu.sim.upload import Upload
+from pytest_nrfdfu.sim.upload_faults import UploadFaults
 from pytest_nrfdfu.sim.validate import Validator, image_hash, read_header
 from pytest_nrfdfu.sim.zcbor import CborError, Reader, Writer, decode_map
 from pytest_nrfdfu.smp.console import CONTINUATION, START, crc16
@@ -37,17 +38,6 @@ _OUTPUT_BASE, _OUTPUT_STATE, _OUTPUT_HASH_EXTRA, _OUTPUT_SLOT_INFO = 128, 48, 4,
 
 _NO_SUCH_AREA = -2
 """-ENOENT of flash_area_open."""
-
-
-class _Rc(IntEnum):
-    """MGMT_ERR_*."""
-
-    OK = 0
-    NO_MEMORY = 2
-    INVALID = 3
-    NO_ENTRY = 5
-    NOT_SUPPORTED = 8
-    BUSY = 10
 
 
 _Effects = Generator[Effect, None, None]
@@ -72,6 +62,8 @@ class Recovery:
         self._buffer = receiver.buffer
         self._writer = Writer(self._output_size())
         self.upload = Upload(profile, trailers, hooks)
+        self.faults = UploadFaults()
+        """What uploads suffer on purpose."""
         self.requests = 0
         """Packets whose header was right."""
         self.responses = 0
@@ -103,7 +95,7 @@ class Recovery:
         elif header.group == Group.OS:
             yield from self._os_group(header, payload)
         elif self._profile.rejects_unknown:
-            yield from self._respond_rc(_Rc.NOT_SUPPORTED)
+            yield from self._respond_rc(Rc.NOT_SUPPORTED)
 
     def _image_group(self, header: Header, payload: bytes) -> _Effects:
         if header.command == ImageCommand.STATE:
@@ -113,7 +105,7 @@ class Recovery:
         elif header.command == ImageCommand.SLOT_INFO and self._profile.slot_info:
             yield from self._slot_info(header)
         else:
-            yield from self._respond_rc(_Rc.NOT_SUPPORTED if self._profile.rejects_unknown else _Rc.OK)
+            yield from self._respond_rc(Rc.NOT_SUPPORTED if self._profile.rejects_unknown else Rc.OK)
 
     def _os_group(self, header: Header, payload: bytes) -> _Effects:
         profile = self._profile
@@ -122,19 +114,19 @@ class Recovery:
         elif header.command == OsCommand.ECHO and not profile.rejects_disabled_echo:
             return
         elif header.command == _CONSOLE_ECHO:
-            yield from self._respond_rc(_Rc.OK)
+            yield from self._respond_rc(Rc.OK)
         elif header.command == OsCommand.RESET:
             yield from self._reset()
         elif header.command == OsCommand.PARAMS and profile.params:
             yield from self._params()
         elif profile.rejects_unknown:
-            yield from self._respond_rc(_Rc.NOT_SUPPORTED)
+            yield from self._respond_rc(Rc.NOT_SUPPORTED)
 
     def _reset(self) -> _Effects:
         if self._hooks is not None and self._hooks.busy and self._profile.reset_waits:
-            yield from self._respond_rc(_Rc.BUSY)
+            yield from self._respond_rc(Rc.BUSY)
             return
-        yield from self._respond_rc(_Rc.OK)
+        yield from self._respond_rc(Rc.OK)
         yield Sleep(_RESET_DELAY)
         yield Reboot()
 
@@ -181,7 +173,7 @@ class Recovery:
         try:
             value = self._echo_value(payload)
         except CborError:
-            yield from self._respond_rc(_Rc.INVALID)
+            yield from self._respond_rc(Rc.INVALID)
             return
         writer = self._writer
         writer.map_start()
@@ -190,7 +182,7 @@ class Recovery:
             yield from self._respond()
             return
         writer.clear()
-        yield from self._respond_rc(_Rc.NO_MEMORY)
+        yield from self._respond_rc(Rc.NO_MEMORY)
 
     @staticmethod
     def _echo_value(payload: bytes) -> bytes:
@@ -216,12 +208,14 @@ class Recovery:
     # Image group
 
     def _upload(self, payload: bytes) -> _Effects:
-        rc = yield from self.upload.take(payload)
+        rc = yield from self.faults.next().carry_out(self.upload, payload)
+        if rc is None:
+            return
         writer = self._writer
         writer.map_start()
         writer.text(b"rc")
         writer.integer(rc)
-        if rc == _Rc.OK:
+        if rc == Rc.OK:
             writer.text(b"off")
             writer.integer(self.upload.expected)
         writer.end()
@@ -231,7 +225,7 @@ class Recovery:
         if header.op == Op.READ or self._profile.state_write_lists:
             yield from self._list()
             return
-        rc = (yield from self._set_state(payload)) if self._profile.image_state else _Rc.NOT_SUPPORTED
+        rc = (yield from self._set_state(payload)) if self._profile.image_state else Rc.NOT_SUPPORTED
         if rc:
             yield from self._respond_rc(rc)
         else:
@@ -321,19 +315,19 @@ class Recovery:
         try:
             found = decode_map(payload, keys)
         except CborError:
-            return _Rc.INVALID
+            return Rc.INVALID
         confirm = found.get(b"confirm", False) is True
         wanted = found.get(b"hash", b"")
         assert isinstance(wanted, bytes)
         if len(wanted) not in (0, self._validator.hash_size):
-            return _Rc.INVALID
+            return Rc.INVALID
         image: int | None = 0
         if wanted:
             image = self._find_hash(wanted)
         elif self._profile.hash and self._profile.images > 1:
-            return _Rc.INVALID
+            return Rc.INVALID
         if image is None:
-            return _Rc.NO_ENTRY
+            return Rc.NO_ENTRY
         return (yield from self._trailers.set_pending(image, permanent=confirm))
 
     def _find_hash(self, wanted: bytes) -> int | None:
@@ -355,10 +349,10 @@ class Recovery:
     def _slot_info(self, header: Header) -> _Effects:
         if header.op != Op.READ:
             # Nothing ends the command here: the slots follow in a second response, behind the first one's payload.
-            yield from self._respond_rc(_Rc.NOT_SUPPORTED)
+            yield from self._respond_rc(Rc.NOT_SUPPORTED)
         if not self._write_slot_info():
             self._writer.clear()
-            yield from self._respond_rc(_Rc.NO_MEMORY)
+            yield from self._respond_rc(Rc.NO_MEMORY)
         yield from self._respond()
 
     def _write_slot_info(self) -> bool:

@@ -14,12 +14,15 @@ from typing import Any
 
 from pytest_nrfdfu.sim.admin import Admin, AdminServer
 from pytest_nrfdfu.sim.board import SimBoard
-from pytest_nrfdfu.sim.control import ControlPort, Line
+from pytest_nrfdfu.sim.control import ControlPort
 from pytest_nrfdfu.sim.dap import Dap
+from pytest_nrfdfu.sim.link import Link
 from pytest_nrfdfu.sim.live import LiveBoard
 from pytest_nrfdfu.sim.options import Options
 from pytest_nrfdfu.sim.port import PtyPort, TcpPort
 from pytest_nrfdfu.sim.probe_server import ProbeServer
+from pytest_nrfdfu.sim.transient import TransientPty
+from pytest_nrfdfu.sim.wiring import Wiring
 
 __all__ = ["Server", "event_loop", "serve"]
 
@@ -46,10 +49,31 @@ class Server:
         self.board = SimBoard(options.board, clock=loop.time, now=loop.time())
         self.dap = Dap(self.board.chip)
         self._probe = ProbeServer(self.dap, unique_id=options.unique_id)
-        self._control = ControlPort(self._set_line)
-        self._admin = AdminServer(Admin(self.board, self.dap, self._counters, self.stopped.set))
-        self._port: PtyPort | TcpPort = PtyPort(self._received) if options.uart == "pty" else TcpPort(self._received)
-        self._live = LiveBoard(self.board, self._port)
+        self._port = self._make_port()
+        # The target's own USB port has no rate on any wire.
+        link = Link(0 if options.uart_vanishes else options.board.uart.baudrate, self._port.host_rate)
+        self.wiring = Wiring(self.board, self.dap, link, self._probe.set_answering)
+        self._control = ControlPort(self.wiring.set_line)
+        self._admin = AdminServer(Admin(self.board, self.wiring, self._counters, self.stopped.set))
+        self._live = LiveBoard(self.board, self._port, link=link, owner=self._port_owner)
+        for name in options.faults:
+            self.wiring.set_fault(name, on=True)
+        if isinstance(self._port, TransientPty) and not options.uart_vanishes:
+            self._port.begin(self.wiring)
+
+    def _make_port(self) -> PtyPort | TcpPort | TransientPty:
+        options, rate = self._options, self._options.board.uart.baudrate
+        if options.uart == "tcp":
+            return TcpPort(self._received)
+        if options.uart_vanishes or options.uart_link is not None:
+            return TransientPty(self._received, rate=rate, link=options.uart_link)
+        return PtyPort(self._received, rate=rate)
+
+    def _port_owner(self) -> object | None:
+        """Whose the UART's port is: the program's where it is the target's own USB, else the adapter's."""
+        if not self.wiring.usb:
+            return None
+        return self.board.uart_owner if self._options.uart_vanishes else self.wiring
 
     async def start(self) -> dict[str, Any]:
         """Open every endpoint and let the board run; returns where they are, for JSON."""
@@ -89,12 +113,6 @@ class Server:
     def _received(self, data: bytes) -> None:
         self._live.received(data)
 
-    def _set_line(self, line: Line, active: bool) -> None:  # noqa: FBT001 - a callback
-        if line == "rts":
-            self.board.drive_recovery_pin("line", low=active)
-        else:
-            self.board.chip.drive_nreset("line", low=active)
-
     def _counters(self) -> dict[str, Any]:
         probe, control = self._probe, self._control
         return {
@@ -112,6 +130,8 @@ class Server:
                 "refused": control.refused,
             },
             "unread": self._port.unread,
+            "uart_port": self._port.url,
+            "bench_faults": self.wiring.faults,
         }
 
 

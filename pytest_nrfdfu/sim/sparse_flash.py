@@ -56,6 +56,13 @@ class SparseFlash:
         self.touched.update(range(address // self._page_size, (address + len(data) - 1) // self._page_size + 1))
         self.fill(address, data)
 
+    def write_ram(self, address: int, data: bytes) -> None:
+        """Overwrite, as RAM can be; `data` lies in one page."""
+        number, offset = divmod(address, self._page_size)
+        page = bytearray(self._page(number))
+        page[offset : offset + len(data)] = data
+        self._pages[number] = bytes(page)
+
     def erase(self, address: int) -> None:
         """Erase the page at `address`."""
         number = address // self._page_size

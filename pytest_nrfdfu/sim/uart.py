@@ -176,6 +176,10 @@ class Uart:
             if lost:
                 self._to_board.skip(lost, now)
 
+    def complete(self, now: float) -> float:
+        """When all that the host has sent up to `now` is through."""
+        return max(now, self._to_board.end)
+
     def sent(self, until: float) -> bytes:
         """Take the bytes that left the board up to `until`."""
         data = self._from_board.take(until)

@@ -76,11 +76,13 @@ class Upload:
         self._base = 0
         """Where in the slot the image begins."""
 
-    def take(self, payload: bytes) -> Generator[Effect, None, int]:
-        """One request's payload. Returns the `rc` of the response."""
+    def take(self, payload: bytes, *, damage: bool = False) -> Generator[Effect, None, int]:
+        """One request's payload. Returns the `rc` of the response. With `damage` one bit of it is written wrong."""
         chunk = _Chunk.decode(payload)
         if chunk is None:
             return _INVALID
+        if damage and chunk.data:
+            chunk = chunk._replace(data=bytes([chunk.data[0] ^ 1]) + chunk.data[1:])
         if chunk.offset == 0 or not self._profile.image_at_start_only:
             self._number = 0 if chunk.image == _ABSENT else chunk.image
         area = self._area(self._number)
@@ -94,6 +96,10 @@ class Upload:
         elif self.expected + len(chunk.data) > self._size:
             return _INVALID
         return (yield from self._store(area, chunk.data))
+
+    def go_back(self, count: int) -> None:
+        """Expect `count` bytes again, at most all: not MCUboot's doing, but for hosts that ought to follow."""
+        self.expected = max(0, self.expected - count)
 
     def _area(self, number: int) -> SlotArea | None:
         """The slot that an upload's image number means."""

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from simulator import alive, wait_until
@@ -59,6 +60,44 @@ def test_what_is_known_of_its_bootloader_is_what_it_was_started_with(start):
     assert profile.line_buffers == 2
     again = BoardConfig.model_validate(wired.model_dump(mode="json", by_alias=True))
     assert again.bootloader.resolve() == profile, "also behind xdist, where every field has been set"
+
+
+@pytest.mark.parametrize(
+    ("uart", "board", "rate"),
+    [({}, 115200, 115200), ({}, 460800, 460800), ({}, 0, 1_000_000), ({"baudrate": 9600}, 115200, 9600)],
+)
+def test_the_rate_is_the_file_s_where_it_says_one_else_the_board_s(start, uart, board, rate):
+    simulator = start(sim={"baudrate": board}, uart=uart)
+    assert simulator.wired().uart.baudrate == rate
+
+
+@pytest.mark.parametrize(("uart", "rate"), [({}, 460800), ({"baudrate": 9600}, 9600)])
+def test_so_it_is_behind_xdist_where_every_field_is_set(request, uart, rate):
+    dumped = config(sim={"baudrate": 460800}, uart=uart).model_dump(mode="json", by_alias=True)
+    simulator = Simulator(BoardConfig.model_validate(dumped))
+    request.addfinalizer(simulator.stop)
+    assert simulator.wired().uart.baudrate == rate
+
+
+def test_a_uart_that_vanishes_has_a_link_of_its_own(start):
+    simulator = start(sim={"uart_vanishes": True, "faults": ["line-open"], "application_smp": "full"})
+    link = Path(simulator.wired().uart.port)
+    assert simulator.wired().uart.transient
+    assert link.parent.is_dir()
+    assert link.parent.stat().st_mode & 0o077 == 0, "nobody else's business"
+    with SimAdmin(simulator.admin) as admin:
+        assert admin.counters()["bench_faults"] == ["line-open"]
+        admin.set_recovery_pin(low=True)
+        admin.press_reset()
+        wait_until(link.exists, "recovery's port")
+    simulator.stop()
+    assert not link.parent.exists()
+
+
+def test_a_link_that_is_asked_for_is_taken(start, tmp_path):
+    simulator = start(sim={"uart_vanishes": True, "uart_link": tmp_path / "here"})
+    assert simulator.wired().uart.port == str(tmp_path / "here")
+    assert not start(sim={}).wired().uart.transient
 
 
 def test_it_stops(start):

@@ -146,6 +146,9 @@ class Port:
             self.written = b""
             self.greeted.set()
 
+    def follow(self, owner):
+        pass
+
     def pause(self):
         self.paused.set()
 

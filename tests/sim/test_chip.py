@@ -17,7 +17,7 @@ NVMC_CONFIG, NVMC_ERASEALL, NVMC_READY = 0x50039504, 0x5003950C, 0x50039400
 WRITE_ENABLE, ERASE_ENABLE = 1, 2
 DHCSR, DEMCR, AIRCR, DCRSR, DCRDR, DFSR = 0xE000EDF0, 0xE000EDFC, 0xE000ED0C, 0xE000EDF4, 0xE000EDF8, 0xE000ED30
 HALT, RESUME, STEP = 0xA05F0003, 0xA05F0001, 0xA05F0005
-S_HALT, S_LOCKUP, S_RESET_ST = 1 << 17, 1 << 19, 1 << 25
+S_HALT, S_LOCKUP, S_SDE, S_RESET_ST = 1 << 17, 1 << 19, 1 << 20, 1 << 25
 SYSRESETREQ = 0x05FA0004
 UNPROTECTED = 0x50FA50FA
 
@@ -466,6 +466,41 @@ class TestProtection:
         assert chip.access_port_open(APPLICATION)
         chip.reset(ResetCause.SREQ)
         assert not chip.access_port_open(APPLICATION)
+
+    @pytest.mark.parametrize("address", [0x50005400, 0x00010000, RAM, UICR, FICR])
+    def test_a_chip_locked_on_its_secure_side_hides_registers_and_memories(self, address):
+        chip = Chip(secure_locked=True)
+        assert chip.access_port_open(APPLICATION)
+        assert not chip.secure_access_open(APPLICATION)
+        with pytest.raises(BusFault, match="SECUREAPPROTECT"):
+            chip.bus_read(APPLICATION, address)
+        with pytest.raises(BusFault, match="SECUREAPPROTECT"):
+            chip.bus_write(APPLICATION, address, 0)
+        Chip().bus_read(APPLICATION, address)
+
+    def test_it_answers_at_non_secure_aliases_and_can_be_reset(self):
+        chip = Chip(secure_locked=True)
+        chip.bus_write(APPLICATION, AIRCR, SYSRESETREQ)
+        assert chip.bus_read(APPLICATION, 0x40005400) == ResetCause.SREQ
+
+    @pytest.mark.parametrize(("secure_locked", "halts"), [(False, True), (True, False)])
+    def test_secure_code_halts_only_for_a_debugger_that_may(self, secure_locked, halts):
+        chip = Chip(secure_locked=secure_locked)
+        chip.bus_write(APPLICATION, DEMCR, 1)
+        chip.bus_write(APPLICATION, DHCSR, HALT)
+        assert chip.cpu_runs is not halts
+        assert bool(chip.bus_read(APPLICATION, DHCSR) & S_SDE) is halts
+        chip.bus_write(APPLICATION, DHCSR, RESUME)
+        chip.reset(ResetCause.SREQ)
+        assert chip.cpu_runs is not halts, "vector catch"
+
+    @pytest.mark.parametrize(("locked", "network_locked"), [(False, True), (True, False)])
+    def test_each_core_has_a_lock_of_its_own(self, locked, network_locked):
+        chip = Chip(locked=locked, network_locked=network_locked)
+        chip.bus_write(APPLICATION, Register.NETWORK_FORCEOFF, 0)
+        assert chip.access_port_open(APPLICATION) is not locked
+        assert chip.access_port_open(NETWORK) is not network_locked
+        assert chip.secure_access_open(APPLICATION) is not locked
 
 
 @pytest.mark.parametrize("loses", [False, True])

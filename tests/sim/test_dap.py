@@ -13,7 +13,7 @@ ABORT, CTRL_STAT, SELECT, RDBUFF = 0x0, 0x4, 0x8, 0xC
 CSW, TAR, DRW = 0x0, 0x4, 0xC
 POWER_UP = 0x50000000
 STICKYERR = 1 << 5
-DEVICE_ENABLED = 1 << 6
+DEVICE_ENABLED, SECURE_ENABLED = 1 << 6, 1 << 23
 RAM, RESETREAS, FORCEOFF = 0x20000000, 0x50005400, 0x50005614
 CSW_WORD, CSW_BYTE = 0x23000012, 0x23000010
 DEADLINE = 20.0
@@ -192,6 +192,30 @@ class TestCtrlAp:
         chip.unlock_key = 0xCAFE
         write_ap(dap, 2, 0x10, 0xCAFE)
         assert read_ap(dap, 0, CSW) & DEVICE_ENABLED
+
+    def test_another_chip_has_another_identity(self, dap):
+        dap.wrong_chip = True
+        assert read_ap(dap, 2, 0xFC) == read_ap(dap, 3, 0xFC) == 0x02880000
+        dap.wrong_chip = False
+        assert read_ap(dap, 2, 0xFC) == read_ap(dap, 3, 0xFC) == 0x12880000
+
+
+@pytest.mark.parametrize(
+    ("options", "enabled"),
+    [({}, DEVICE_ENABLED | SECURE_ENABLED), ({"secure_locked": True}, DEVICE_ENABLED), ({"locked": True}, 0)],
+)
+def test_csw_tells_what_can_be_reached(options, enabled):
+    dap = Dap(Chip(**options))
+    dap.write_dp(CTRL_STAT, POWER_UP)
+    assert read_ap(dap, 0, CSW) & (DEVICE_ENABLED | SECURE_ENABLED) == enabled
+
+
+def test_secure_memory_of_a_chip_locked_on_that_side_faults():
+    dap = Dap(Chip(secure_locked=True))
+    dap.write_dp(CTRL_STAT, POWER_UP)
+    assert read_memory(dap, 0x40005400) == 0
+    with pytest.raises(FaultAck):
+        read_memory(dap, RESETREAS)
 
 
 def test_pulling_the_probe_lets_go_of_nreset(chip, dap):
