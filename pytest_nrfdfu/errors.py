@@ -26,7 +26,7 @@ A message says what was tried, what was seen and what to look at, in that order.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 __all__ = [
     "BoardError",
@@ -86,15 +86,42 @@ class PortGone(UartError):
 
 
 class ProbeError(BoardError):
-    """The debug probe or the chip behind it does not do what was asked."""
+    """The debug probe or the chip behind it does not do what was asked.
+
+    ``cause`` tells programs which trouble it is. Of the probe: ``not-found``, ``several`` (and none was chosen),
+    ``no-library``, ``unreachable`` (a remote one), ``permission``, ``busy``, ``unplugged``, ``hangs``, ``died`` (the
+    process that drives it). Of the chip: ``no-power``, ``wrong-chip``, ``locked``, ``secure-locked``, ``fault``. Empty
+    for anything else.
+    """
+
+    def __init__(self, message: str, *, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class LineError(BoardError):
     """A control line cannot be driven."""
 
 
+class Diagnosis(NamedTuple):
+    """Why a board did not enter serial recovery; `pytest_nrfdfu.board.diagnosis` makes it."""
+
+    cause: str
+    """A stable name, such as ``recovery-line-not-connected``."""
+    sentence: str
+    """The cause in words: one sentence."""
+    details: tuple[str, ...]
+    """What else was tried and seen, a sentence each."""
+    remedy: str
+    """What to do: one sentence."""
+
+
 class RecoveryNotEntered(BoardError):
-    """None of the ways into serial recovery led there."""
+    """None of the ways into serial recovery led there. `diagnosis` says why, by its evidence."""
+
+    def __init__(self, message: str, diagnosis: Diagnosis | None = None) -> None:
+        super().__init__(message)
+        self.diagnosis = diagnosis
 
 
 class ImageError(NrfDfuError):

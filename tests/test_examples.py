@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import suites
 
+from pytest_nrfdfu.config_types import GPREGRET0
+from pytest_nrfdfu.image import kconfig
+from pytest_nrfdfu.image.bootloader_config import ENTRANCE_OPTIONS
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
+DATA = Path(__file__).parent / "data" / "builds"
 
 
 def commands():
@@ -37,8 +42,51 @@ def run(suite, folder):
     return suite.run(*arguments, "-v")
 
 
+BOOTLOADER = EXAMPLES / "nrf5340dk_bootloader"
+ENTRANCES = {option: entry for entry, option in ENTRANCE_OPTIONS.items()}
+
+
+def bootloader_options(*, commented):
+    """What mcuboot.conf sets, with what it offers behind a # as well."""
+    text = (BOOTLOADER / "sysbuild" / "mcuboot.conf").read_text()
+    return kconfig.parse(re.sub(r"^# (?=CONFIG_\w+=)", "", text, flags=re.MULTILINE) if commented else text)
+
+
+def test_the_bootloader_is_one_that_recovery_can_be_entered_in():
+    options = bootloader_options(commented=False)
+    built_in = {ENTRANCES[name] for name in options if name in ENTRANCES}
+    assert built_in == {"gpio", "boot-mode", "no-application"}
+    assert options["CONFIG_MCUBOOT_SERIAL"] is True
+    assert options["CONFIG_UART_CONSOLE"] is False
+    assert options["CONFIG_BOOT_SERIAL_IMG_GRP_HASH"] is True
+    assert {ENTRANCES[name] for name in bootloader_options(commented=True) if name in ENTRANCES} == set(
+        ENTRANCE_OPTIONS
+    )
+    assert kconfig.parse((BOOTLOADER / "sysbuild.conf").read_text()) == {"SB_CONFIG_BOOTLOADER_MCUBOOT": True}
+
+
+def test_options_of_the_bootloader_exist():
+    """Each stands in the .config of a build, set or "is not set"; a name with a typing error would not."""
+    configs = [kconfig.read(path) for path in DATA.glob("*/mcuboot/zephyr/.config")]
+    known = set().union(*configs)
+    assert len(configs) == 2
+    assert set(bootloader_options(commented=True)) - known <= {"CONFIG_UART_CONSOLE"}  # Zephyr's own, off in both
+
+
+def test_the_wiring_table_names_every_entrance():
+    rows = re.findall(r"^\| `([\w-]+)` \| `(CONFIG_\w+)` \|", (BOOTLOADER / "README.md").read_text(), re.MULTILINE)
+    assert dict(rows) == ENTRANCE_OPTIONS
+
+
+def test_the_overlay_keeps_the_boot_mode_where_the_debugger_writes_it():
+    overlay = (BOOTLOADER / "sysbuild" / "mcuboot.overlay").read_text()
+    assert f"0x{GPREGRET0:X}" in overlay
+    assert overlay.count("{") == overlay.count("}")
+    assert "zephyr,boot-mode = &boot_mode0;" in overlay
+
+
 def test_every_example_is_in_the_table():
-    """And each is run below."""
+    """And each suite is run below."""
     folders = {path.parent.name for path in EXAMPLES.glob("*/test_*.py")}
     assert set(commands()) == folders == {"defaults_only", "product_suite"}
 

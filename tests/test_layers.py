@@ -14,7 +14,18 @@ PACKAGE = Path(__file__).parents[1] / "pytest_nrfdfu"
 NAME = PACKAGE.name
 
 LAYERS = [
-    {"plugin", "fixtures", "report", "cli", "hil_suite", "host_conformance"},
+    {
+        "plugin",
+        "fixtures",
+        "report",
+        "options",
+        "workers",
+        "scheduling",
+        "outcomes",
+        "cli",
+        "hil_suite",
+        "host_conformance",
+    },
     {"bench"},
     {"board", "wire", "sim", "sim_admin"},
     {"config"},
@@ -29,11 +40,19 @@ LAYERS = [
 configuration names a bootloader's profile, and those are kept in `image.bootloader`."""
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 
-MAY_IMPORT_PYTEST = {"plugin", "fixtures", "report", "hil_suite", "host_conformance"}
+MAY_IMPORT_PYTEST = {"plugin", "fixtures", "report", "options", "workers", "outcomes", "hil_suite", "host_conformance"}
 NOT_IN_SANS_IO = {"serial", "pyocd", "pytest", "threading", "time", "socket", "asyncio", "subprocess", "selectors"}
 SANS_IO = {"smp", "image"}
 RIG_ONLY = {"pyocd", "gpiod"}
-RIG_MODULES = {"board.probe", "board.lines", "board.gpio_line", "board.rig_child"}
+RIG_MODULES = {
+    "board.gpio_line",
+    "board.lines",
+    "board.probe",
+    "board.probe_chip",
+    "board.probe_list",
+    "board.probe_session",
+    "board.rig_child",
+}
 """What runs in the unit's child process."""
 
 

@@ -3,15 +3,19 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import firmware
 import pytest
 
-from pytest_nrfdfu import plugin
+from pytest_nrfdfu import cli, options
+from pytest_nrfdfu.board.ports import check
 from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.config_types import Entry, ResetKind
 
 README = Path(__file__).parent.parent / "README.md"
 CI = README.parent / ".ci" / "run"
+PACKAGE = README.parent / "pytest_nrfdfu"
 
 
 def blocks(language: str) -> list[str]:
@@ -30,15 +34,46 @@ def test_python_examples_pass_on_the_simulated_board(pytester: pytest.Pytester) 
 
 
 def test_configuration_is_valid() -> None:
-    (block,) = blocks("toml")
-    config = BoardConfig.model_validate({"board": "mydk", **tomllib.loads(block)})
+    config = BoardConfig.model_validate({"board": "mydk", **tomllib.loads(blocks("toml")[0])})
     assert config.recovery.line is not None
     assert config.bootloader.resolve().name == "ncs-2.6"
 
 
+@pytest.mark.parametrize("fragment", blocks("toml")[1:])
+def test_each_way_in_is_valid_in_place_of_the_same_tables(fragment: str) -> None:
+    whole, change = tomllib.loads(blocks("toml")[0]), tomllib.loads(fragment)
+    if set(change.get("recovery", ())) == {"line"}:
+        change["recovery"] = whole["recovery"] | change["recovery"]
+    config = BoardConfig.model_validate({"board": "mydk", **whole, **change})
+    check(config.uart.port)
+
+
+def test_every_entry_and_reset_is_told_of() -> None:
+    text = README.read_text()
+    first_cells = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
+    told = {name for cell in first_cells for name in re.findall(r"`(.*?)`", cell)}
+    assert {*get_args(Entry), *get_args(ResetKind)} <= told
+
+
+def test_commands_of_nrfdfu_exist() -> None:
+    named = set(re.findall(r"nrfdfu (doctor|discover|provision|config-schema|build|sim)\b", README.read_text()))
+    assert named == {"doctor", "discover", "provision", "config-schema", "build", "sim"}
+    assert named <= set(cli._COMMANDS)
+
+
+def test_what_the_doctor_says_is_what_it_says() -> None:
+    """The sentences that the README shows stand in the code."""
+    shown = re.search(r"recovery +wrong +(.*?)```", README.read_text(), re.DOTALL)
+    assert shown is not None
+    sentence, remedy = " ".join(shown[1].split()).split(" -> ")
+    source = "".join(re.sub(r'"\s+f?"', "", path.read_text()) for path in (PACKAGE / "board").glob("*.py"))
+    assert sentence in source
+    assert remedy in source
+
+
 def test_every_option_is_told_of() -> None:
     text = README.read_text()
-    for name in plugin._OPTIONS:
+    for name in options._OPTIONS:
         assert f"--{name.replace('_', '-')}" in text or f"--nrfdfu-{name.replace('_', '-')}" in text
 
 

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_nrfdfu.board.boot import Restart, wait_running
+from pytest_nrfdfu.board.chip_state import ChipState
 from pytest_nrfdfu.board.client import SmpClient
 from pytest_nrfdfu.board.console import ConsoleView
+from pytest_nrfdfu.board.power import power_cycle, power_off, power_on
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.transcript import decode_traffic
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.config_types import ResetKind
 from pytest_nrfdfu.errors import SmpTimeout
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageStates
 
-__all__ = ["Board", "LineHandle", "ProbeHandle"]
+__all__ = ["Board", "LineHandle", "PowerHandle", "ProbeHandle"]
 
 
 class LineHandle:
@@ -34,6 +37,35 @@ class LineHandle:
         """Let the line go."""
         self._unit.rig.set_line(self.name, asserted=False)
 
+    @property
+    def level(self) -> bool | None:
+        """Whether the active level is at the pin, as the line's driver reads it back; None where it cannot."""
+        return self._unit.rig.line_level(self.name)
+
+
+class PowerHandle:
+    """The board's supply (``[power]`` in its configuration). Switching it makes doubtful what was proved on the board.
+
+    LineError where there is no such switch, or its command fails. Where it takes USB away, `off` closes the board's
+    ports, and `on` and `cycle` find probe and ports again: ProbeError or PortGone if they do not come back in time.
+    Nothing else is waited for; the board boots.
+    """
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+
+    def on(self) -> None:
+        """Switch it on."""
+        power_on(self._unit)
+
+    def off(self) -> None:
+        """Switch it off; it is on again when the test ends."""
+        power_off(self._unit)
+
+    def cycle(self) -> None:
+        """Off, the configured time to settle, on."""
+        power_cycle(self._unit)
+
 
 class ProbeHandle:
     """The debug probe. A write makes what was proved on the board doubtful: the next `flashed` looks again."""
@@ -42,8 +74,12 @@ class ProbeHandle:
         self._unit = unit
 
     def info(self) -> dict[str, Any]:
-        """Probe and chip: ``unique_id``, ``product``, ``ctrl_ap_idr``, ``open``."""
+        """Probe and chip in words and numbers, as `Rig.probe_info` lists them."""
         return self._unit.rig.probe_info()
+
+    def state(self) -> ChipState:
+        """Who the probe is and what of each core is open; ProbeError with a cause if that cannot be told."""
+        return self._unit.rig.chip_state()
 
     def read32(self, address: int) -> int:
         """A word of memory or of a register; ProbeError if the chip is locked."""
@@ -68,6 +104,7 @@ class Board:
         self._unit = unit
         self.console = ConsoleView(unit.console_uart.console, unit.name)
         self.probe = ProbeHandle(unit)
+        self.power = PowerHandle(unit)
         self.lines: Mapping[str, LineHandle] = {name: LineHandle(unit, name) for name in unit.rig.line_names}
 
     @property
@@ -93,7 +130,7 @@ class Board:
     def reset(self, *, wait: bool = True, image: Image | None = None) -> str:
         """Reset the board into its application; how that was seen running (empty if not waited for).
 
-        By the probe's pin reset, the reset line, or an OS reset, whichever the board has; NotBooted if the application
+        By reset line, probe, power switch, command or OS reset, whichever the board has; NotBooted if the application
         does not appear, HashMismatch if it says itself that it is not `image`.
         """
         unit = self._unit
@@ -102,27 +139,32 @@ class Board:
         certain = self._restart()
         if not wait:
             return ""
-        by_smp = not self._has_reset_line and not unit.rig.has_probe
-        delay = unit.config.boot.reset_delay if by_smp else 0.0
+        delay = unit.config.boot.reset_delay if self._reset_kind == "smp" else 0.0
         return wait_running(unit, position, image, Restart(self._restart, delay, certain))
 
     @property
-    def _has_reset_line(self) -> bool:
-        return self._unit.config.recovery.reset == "line" and "reset" in self._unit.rig.line_names
+    def _reset_kind(self) -> ResetKind:
+        """How `reset` resets: as recovery does it where that is not by the probe, else by the probe, else by SMP."""
+        rig, recovery = self._unit.rig, self._unit.config.recovery
+        if recovery.reset == "line" and "reset" in rig.line_names:
+            return "line"
+        if rig.has_probe:
+            # A pin reset is itself the way into recovery where that entrance is built in.
+            return "ctrl-ap" if "pin-reset" in recovery.entry else "pin"
+        return recovery.reset if recovery.reset in {"power", "command"} else "smp"
 
     def _restart(self) -> bool:
         """Reset the board; whether it must have happened."""
-        unit = self._unit
-        if self._has_reset_line:
-            unit.rig.reset("line")
-        elif unit.rig.has_probe:
-            # A pin reset is itself the way into recovery where that entrance is built in.
-            unit.rig.reset("ctrl-ap" if "pin-reset" in unit.config.recovery.entry else "pin")
-        else:
+        unit, kind = self._unit, self._reset_kind
+        if kind == "power":
+            power_cycle(unit)
+        elif kind == "smp":
             try:
                 unit.client.reset()
             except SmpTimeout:
                 return False
+        else:
+            unit.rig.reset(kind)
         return True
 
     def images(self, *, enter_recovery: bool = False) -> ImageStates:
@@ -137,6 +179,17 @@ class Board:
         except SmpTimeout:
             self._unit.forget()
             return enter(self._unit).images
+
+    # --- for fixtures ---------------------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Let go of what a test may have asserted: all lines, and power that it switched off."""
+        unit = self._unit
+        if not unit.rig.is_needed:
+            return
+        unit.rig.release()
+        if unit.rig.takes_usb and not unit.works:
+            power_on(unit)
 
     # --- for the report of a failing test ---------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Leaving recovery, and seeing the application run.
 
 An application with an SMP server is asked for its image list; one without shows its boot banner on the console.
-Whether it has one is the configuration's word (``[boot] smp``), or found out once per image.
+Whether it has one is the configuration's word (``[boot] smp``), or found out once per image. Where the port is the
+target's own USB, the reset takes it away: it is found again by its identity within the same time.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from pytest_nrfdfu.board.recovery import from_recovery
+from pytest_nrfdfu.board.trial import from_recovery
+from pytest_nrfdfu.board.uart import Uart
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpError, SmpRejected, SmpTimeout, UartError
+from pytest_nrfdfu.errors import HashMismatch, NotBooted, PortGone, SmpError, SmpRejected, SmpTimeout, UartError
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageStates
 
@@ -67,14 +69,14 @@ def boot(unit: Unit, image: Image | None = None) -> str:
     """
     unit.unfinished = None
     position = unit.console_uart.console.position
-    silence: SmpTimeout | None = None
+    silence: SmpTimeout | PortGone | None = None
     try:
         _reset(unit)
-    except SmpTimeout as error:  # its answer may have been lost, and the board be on its way
+    except (SmpTimeout, PortGone) as error:  # its answer may have been lost, and the board be on its way
         silence = error
 
     def again() -> None:
-        with suppress(SmpTimeout):
+        with suppress(SmpTimeout, PortGone):
             _reset(unit)
 
     try:  # certain: that it was in recovery and an application answers is evidence of the reset
@@ -149,14 +151,14 @@ def _watch(unit: Unit, position: int, image: Image | None, restart: Restart, *, 
     if has_smp is None and digest is not None:
         has_smp = unit.application_has_smp.get(digest)
     if has_smp is False:
-        if not _banner(unit, position, deadline):
+        if not _banner(unit, position, deadline, deadline):
             raise NotBooted(_explain(unit, position))
         return "console"
     quiet = _quiet(unit, restart)
     if silent:
         time.sleep(2 * quiet)
         deadline += 2 * quiet
-    seen = _banner(unit, position, began + quiet)
+    seen = _banner(unit, position, began + quiet, deadline)
     states = _listen(unit, position, deadline, seen=seen, console_does=has_smp is None, certain=restart.certain)
     if digest is not None:
         unit.application_has_smp[digest] = states is not None
@@ -177,8 +179,8 @@ def _listen(
     """
     while True:
         now = time.monotonic()
-        seen = seen or _banner(unit, position, now)
-        answer = _ask(unit, now + (_ASK if seen and console_does else _POLL))
+        seen = seen or _banner(unit, position, now, deadline)
+        answer = _ask(unit, now + (_ASK if seen and console_does else _POLL), deadline)
         if isinstance(answer, ImageStates) and (seen or certain):
             return answer
         if not isinstance(answer, ImageStates) and seen and console_does:
@@ -186,15 +188,34 @@ def _listen(
         certain = certain or answer is _Answer.NONE  # a request that nobody answered: it was down
         if time.monotonic() >= deadline:
             raise NotBooted(_explain(unit, position) + ("" if certain else _UNCERTAIN))
-        seen = seen or _banner(unit, position, now + _POLL)
+        seen = seen or _banner(unit, position, now + _POLL, deadline)
         time.sleep(max(0.0, now + _POLL - time.monotonic()))
 
 
-def _banner(unit: Unit, position: int, until: float) -> bool:
-    """Whether the banner has come, or comes before `until`."""
+def _banner(unit: Unit, position: int, until: float, deadline: float) -> bool:
+    """Whether the banner has come, or comes before `until`; a port that vanished is awaited until `deadline`."""
     pattern = re.compile(unit.config.console.banner)
-    found = unit.console_uart.console.wait_for(pattern, position, max(0.0, until - time.monotonic()))
-    return found is not None
+    while True:
+        try:
+            found = unit.console_uart.console.wait_for(pattern, position, max(0.0, until - time.monotonic()))
+        except UartError:
+            if not unit.console_uart.transient:
+                raise
+            _reopen(unit, unit.console_uart, deadline)
+        else:
+            return found is not None
+
+
+def _reopen(unit: Unit, uart: Uart, deadline: float) -> None:
+    """Find a port again that the reset took away (the target's own USB); NotBooted if it stays away."""
+    try:
+        uart.reopen(deadline)
+    except PortGone as gone:
+        raise NotBooted(
+            f"{unit.name} was reset and its port did not come back within {unit.config.boot.timeout:g} s: {gone}. An"
+            " application that does not open the target's USB cannot be seen there: give it a port of its own in"
+            " [console]"
+        ) from gone
 
 
 def _quiet(unit: Unit, restart: Restart) -> float:
@@ -212,14 +233,19 @@ def banner_line(unit: Unit, position: int) -> str:
     return next((line for line in lines if re.search(unit.config.console.banner, line)), "")
 
 
-def _ask(unit: Unit, deadline: float) -> ImageStates | _Answer:
+def _ask(unit: Unit, until: float, deadline: float) -> ImageStates | _Answer:
     """The application's image list, or what came instead; _StillBootloaderError if the bootloader answered."""
     try:
-        states = unit.client.poll_images(_POLL, deadline)
+        states = unit.client.poll_images(_POLL, until)
     except SmpTimeout:
         return _Answer.NONE
     except SmpRejected:
         return _Answer.REFUSED
+    except UartError:
+        if not unit.uart.transient:
+            raise
+        _reopen(unit, unit.uart, deadline)
+        return _Answer.NONE
     if from_recovery(states, has_state=unit.profile.image_state):
         raise _StillBootloaderError
     return states
@@ -240,7 +266,7 @@ def _explain(unit: Unit, position: int) -> str:
     text = unit.console_uart.console.since(position).strip()
     printed = f"the console printed {text[-300:]!r}" if text else "the console printed nothing"
     still = ""
-    with suppress(SmpError):
+    with suppress(SmpError, UartError):
         states = unit.client.images(tries=2, timeout=1.0)
         if from_recovery(states, has_state=unit.profile.image_state):
             listed = "lists the image as valid" if states.find() else "lists no valid image in slot 0"

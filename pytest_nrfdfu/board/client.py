@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pytest_nrfdfu.board.uart import Uart
-from pytest_nrfdfu.errors import SmpRejected, SmpTimeout, UploadFailed
+from pytest_nrfdfu.errors import SmpRejected, SmpTimeout, UartError, UploadFailed
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import Request
 from pytest_nrfdfu.smp.exchange import Exchange, Sequence, Transmission
@@ -127,8 +127,9 @@ class SmpClient:
     ) -> Upload:
         """Upload an image and return the finished upload; UploadFailed if the board does not take all of it.
 
-        `image`: the number in the first request. `start`: go on after that many bytes acknowledged earlier. `began`
-        is called with the state machine before the first byte, so that a caller knows how far a broken one came.
+        UartError or PortGone, saying how far it came, if the port fails. `image`: the number in the first request.
+        `start`: go on after that many bytes acknowledged earlier. `began` is called with the state machine before the
+        first byte, so that a caller knows how far a broken one came.
         """
         upload = Upload(
             data,
@@ -149,6 +150,11 @@ class SmpClient:
             self._drive(upload, progress)
         except UploadFailed as failure:
             raise UploadFailed(f"{failure}; {self.uart.summary(start_time, position)}") from failure.__cause__
+        except UartError as error:
+            raise type(error)(
+                f"the upload stopped at offset {upload.acknowledged} of {upload.total} bytes, because of the port:"
+                f" {error}. It is not taken up by itself: was the board reset, or its cable or adapter unplugged?"
+            ) from error
         return upload
 
     def _drive(self, upload: Upload, progress: Progress | None) -> None:

@@ -10,176 +10,50 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from pytest_nrfdfu.board.boot import banner_line, boot
-from pytest_nrfdfu.board.client import Progress, SmpClient
-from pytest_nrfdfu.board.plan import Step, is_network_core, plan, profile_for, step_for
-from pytest_nrfdfu.board.recovery import Entered, enter
-from pytest_nrfdfu.board.report import DfuReport, Timeline
-from pytest_nrfdfu.board.unit import Unfinished, Unit
-from pytest_nrfdfu.errors import HashMismatch, NotBooted, NrfDfuError, SmpRejected, SmpTimeout, UploadFailed
-from pytest_nrfdfu.image.build import APP, NET, Build
-from pytest_nrfdfu.image.mcuboot import Image, Version
-from pytest_nrfdfu.smp.messages import ImageStates, SlotInfoRequest
+from pytest_nrfdfu.board.client import Progress
+from pytest_nrfdfu.board.plan import Step, check_way_back, plan, profile_for
+from pytest_nrfdfu.board.recovery import enter
+from pytest_nrfdfu.board.report import Course, DfuReport, Timeline
+from pytest_nrfdfu.board.session import HASH_SHOWN, UNSEEN, Proof, Recovery
+from pytest_nrfdfu.board.unit import Unit
+from pytest_nrfdfu.errors import ConfigError, HashMismatch, NotBooted, NrfDfuError, PortGone, UploadFailed
+from pytest_nrfdfu.image.build import APP, Build
+from pytest_nrfdfu.image.mcuboot import Image
+from pytest_nrfdfu.smp.messages import ImageStates
 from pytest_nrfdfu.smp.upload import Upload, UploadCounters
 
 __all__ = ["Dfu", "Proof", "Recovery", "Say"]
 
 Say = Callable[[str], None]
-PROVED = "image list"
-_UNSEEN = "the bootloader's list cannot show the network core"
-_COPY_DELAY = 3.0
-"""Seconds that the answer to the last chunk of a network core's image may take: MCUboot waits for the copy to begin
-(sdk-nrf, modules/mcuboot/hooks/nrf53_hooks.c: about one second)."""
 _NO_KEY = b"no key"
 """Stands among the hashes of images that were spoken about."""
-_SHOWN = 12
-"""Digits of a hash shown to people."""
 
 
 _WAYS: Mapping[str, str] = {
-    "gpio": "pin reset with the recovery pin held",
+    "gpio": "{reset} with the recovery pin held",
     "pin-reset": "pin reset",
+    "boot-mode": "boot mode left in a register through the probe, and a soft reset",
+    "wait-for-dfu": "asked while the bootloader waits for an update",
+    "no-application": "bootloader finds no valid application",
     "smp": "application asked to reboot into the bootloader",
+    "manual": "by hand",
 }
+"""How recovery was entered, in words."""
+_RESETS: Mapping[str, str] = {"pin": "pin reset", "line": "pin reset", "power": "power cycle", "system": "soft reset"}
 
 
 _REASONS: Mapping[type[NrfDfuError], str] = {
     UploadFailed: "upload failed",
     HashMismatch: "another image is there, or none",
     NotBooted: "not seen running",
+    PortGone: "the port was lost",
 }
 """Why an update failed, in short."""
 
 
-class Proof(NamedTuple):
-    """Whether the board was shown to hold an image, how or why not, and the hash that was read from it."""
-
-    verified: bool
-    proof: str
-    hash: bytes | None
-
-
 _NOT_PROVED = Proof(verified=False, proof="not looked at", hash=None)
-
-
-class Recovery:
-    """A board in serial recovery."""
-
-    def __init__(self, unit: Unit, entered: Entered) -> None:
-        self.unit = unit
-        self.entered = entered
-        self._session = unit.session
-
-    @property
-    def smp(self) -> SmpClient:
-        """For requests of one's own."""
-        return self.unit.client
-
-    def images(self) -> ImageStates:
-        """The bootloader's image list. It leaves out slots that hold no valid image."""
-        return self.unit.client.images()
-
-    def upload(self, image: Image, *, progress: Progress | None = None) -> Upload:
-        """Upload an image into its slot; UploadFailed if the board does not take all of it.
-
-        An upload of the same image that was broken off in this session is taken up where the board has it: the result's
-        `resumed` tells. `progress` is called with acknowledged and total bytes. A network core's image goes to the
-        network core; ImageError, before anything is sent, if nobody tells by which number.
-        """
-        name = NET if is_network_core(image) else APP
-        return self.send(step_for(name, image, self.unit.config, self.unit.profile), progress=progress)
-
-    def send(self, step: Step, *, progress: Progress | None = None) -> Upload:
-        """Upload one step of a plan; see `upload`."""
-        unit, image = self.unit, step.image
-        if step.ask:
-            step = step.asked(self._slot_rows(), unit.profile)
-        start = self._taken_up(image)
-
-        def began(upload: Upload) -> None:
-            unit.unfinished = Unfinished(image.hash, upload, self._session)
-
-        limits = unit.limits()
-        network_core = None if step.network_core else unit.network_core  # an upload makes the unit forget all
-        if step.network_core:
-            limits = replace(limits, last_delay=_COPY_DELAY)
-        upload = unit.client.upload(
-            image.data, limits=limits, image=step.number, start=start, progress=progress, began=began
-        )
-        unit.unfinished = None
-        unit.network_core = network_core
-        return upload
-
-    def _slot_rows(self) -> list[tuple[int, int, int | None]]:
-        """The bootloader's slot info; none where it has no such command."""
-        try:
-            infos = self.unit.client.request(SlotInfoRequest())
-        except (SmpRejected, SmpTimeout):
-            return []
-        return [(image.image, slot.slot, slot.upload_image_id) for image in infos.images for slot in image.slots]
-
-    def _taken_up(self, image: Image) -> int:
-        earlier = self.unit.unfinished
-        if earlier is None or earlier.hash != image.hash or earlier.session != self._session:
-            return 0
-        return earlier.upload.acknowledged
-
-    def verify(self, image: Image, name: str = APP) -> Proof:
-        """Look the image up in the board's list. HashMismatch if the list shows that the board does not hold it.
-
-        `name`: which of its build's images it is. An image other than the application's may be in any slot.
-        """
-        if name == NET or is_network_core(image):
-            return Proof(verified=False, proof=_UNSEEN, hash=None)
-        states = self.images()
-        if name != APP:
-            return self._verify_other(image, states)
-        found = states.find(image=0, slot=0)
-        if found is not None and found.hash is None and _same_version(found.version, image):
-            why = "the bootloader's list shows no hashes (built without CONFIG_BOOT_SERIAL_IMG_GRP_HASH)"
-            return Proof(verified=False, proof=why, hash=None)
-        if found is not None and found.hash == image.hash and not self.unit.profile.lists_valid_only:
-            why = f"bootloader {self.unit.profile.name} lists images unchecked: a damaged one shows the same hash"
-            return Proof(verified=False, proof=why, hash=None)
-        if found is None or found.hash != image.hash:
-            raise HashMismatch(_mismatch(self.unit.name, image, states))
-        self.unit.remember(
-            image.hash, f"version {image.version}, hash {image.hash.hex()[:_SHOWN]}, proved by image list"
-        )
-        return Proof(verified=True, proof=PROVED, hash=found.hash)
-
-    def _verify_other(self, image: Image, states: ImageStates) -> Proof:
-        if any(state.hash is None for state in states.images):
-            return Proof(verified=False, proof="the bootloader's list shows no hashes", hash=None)
-        if not any(state.hash == image.hash for state in states.images):
-            raise HashMismatch(_mismatch(self.unit.name, image, states))
-        return Proof(verified=self.unit.profile.lists_valid_only, proof=PROVED, hash=image.hash)
-
-
-def _same_version(listed: str, image: Image) -> bool:
-    """Whether a listed version is an image's; old bootloaders write a build number of 0 out."""
-    try:
-        return Version.parse(listed) == image.version
-    except ValueError:
-        return False
-
-
-def _mismatch(name: str, image: Image, states: ImageStates) -> str:
-    listed = "; ".join(
-        f"image {s.image} slot {s.slot} version {s.version} hash {s.hash.hex() if s.hash else 'not shown'}"
-        for s in states.images
-    )
-    advice = (
-        "MCUboot lists only images that it would boot: check that this one is signed with the bootloader's key and type"
-        if not states.find()
-        else "something else was uploaded, or swapped in from the secondary slot"
-    )
-    return (
-        f"{name} was sent {image.source} (version {image.version}, hash {image.hash.hex()}), but its image list shows"
-        f" {listed or 'no valid image'}. {advice[0].upper()}{advice[1:]}"
-    )
 
 
 @dataclass(slots=True)
@@ -258,6 +132,9 @@ class Dfu:
         unit = self.unit
         steps = plan(build, unit.config)
         unit.profile = profile_for(unit.config, build.facts)
+        if not only_if_needed:
+            for step in steps:
+                check_way_back(step, unit.config, unit.profile)
         self._tell(steps)
         timeline = Timeline(time.monotonic())
         with timeline.phase("recovery", time.monotonic):
@@ -268,8 +145,9 @@ class Dfu:
             self._send(attempt, steps, only_if_needed=only_if_needed)
             self._boot(attempt)
         except NrfDfuError as error:
-            attempt.failed(error)
-            self._done(self._report(attempt))
+            if attempt.parts:  # else nothing was begun
+                attempt.failed(error)
+                self._done(self._report(attempt))
             raise
         report = self._report(attempt)
         self._done(report)
@@ -277,14 +155,17 @@ class Dfu:
 
     def _send(self, attempt: _Attempt, steps: list[Step], *, only_if_needed: bool) -> None:
         """Upload and verify each image."""
-        recovery = attempt.recovery
+        images, unit = attempt.recovery.entered.images, self.unit
+        needed = {step.name: not (only_if_needed and _holds(images, step, unit)) for step in steps}
         try:
             for step in steps:
-                needed = not (only_if_needed and _holds(recovery.entered.images, step, self.unit))
-                self._one(attempt, step, needed=needed)
-        except HashMismatch:
+                if needed[step.name]:  # all of them, before the first is sent
+                    check_way_back(step, unit.config, unit.profile)
+            for step in steps:
+                self._one(attempt, step, needed=needed[step.name])
+        except (HashMismatch, ConfigError):
             with suppress(Exception):
-                self.unit.client.reset()
+                unit.client.reset()
             raise  # after UploadFailed the board is left in recovery: the unfinished image would not boot
 
     def _boot(self, attempt: _Attempt) -> None:
@@ -322,7 +203,9 @@ class Dfu:
         attempt.parts.append(part)
         if needed:
             with attempt.timeline.phase(f"upload{suffix}", time.monotonic):
-                self._say(f"uploading {step.name} {image.version} ({image.hash.hex()[:_SHOWN]}), {image.size} bytes")
+                self._say(
+                    f"uploading {step.name} {image.version} ({image.hash.hex()[:HASH_SHOWN]}), {image.size} bytes"
+                )
                 part.upload = attempt.recovery.send(step, progress=self._progress)
         with attempt.timeline.phase(f"verify{suffix}", time.monotonic):
             part.proof = attempt.recovery.verify(image, step.name)
@@ -350,7 +233,7 @@ class Dfu:
             verified=proof.verified,
             proof=proof.proof,
             hash=proof.hash,
-            running=_UNSEEN if step.network_core and not attempt.broken else attempt.running,
+            running=UNSEEN if step.network_core and not attempt.broken else attempt.running,
             version=str(step.image.version),
             bytes=sent,
             seconds=seconds,
@@ -363,6 +246,7 @@ class Dfu:
             timeline=tuple(attempt.timeline.phases),
             notes=_notes(part),
             simulated=self.unit.config.simulated,
+            course=Course.of(counters.progress, counters.repeated),
         )
 
 
@@ -370,7 +254,8 @@ def _entered(recovery: Recovery) -> str:
     method, seconds, images = recovery.entered
     slot = images.find()
     holds = f"slot 0 holds version {slot.version}" if slot else "slot 0 holds no valid image"
-    return f"{_WAYS[method]}: serial recovery answers after {seconds:.2f} s; {holds}"
+    reset = _RESETS.get(recovery.unit.config.recovery.reset_for(method), "reset")
+    return f"{_WAYS[method].format(reset=reset)}: serial recovery answers after {seconds:.2f} s; {holds}"
 
 
 def _seen(unit: Unit, position: int, running: str) -> str:
@@ -381,7 +266,7 @@ def _seen(unit: Unit, position: int, running: str) -> str:
 def _proved(proof: Proof) -> str:
     if proof.hash is None:
         return f"NOT verified: {proof.proof}"
-    return f"verified: the board's image list shows hash {proof.hash.hex()[:_SHOWN]}... in slot 0"
+    return f"verified: the board's image list shows hash {proof.hash.hex()[:HASH_SHOWN]}... in slot 0"
 
 
 def _holds(states: ImageStates, step: Step, unit: Unit) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pytest_nrfdfu.board.chip_state import ChipState
 from pytest_nrfdfu.config_types import Entry, ResetKind
+from pytest_nrfdfu.errors import BoardError, LineError, NrfDfuError, ProbeError, UartError
 
 __all__ = ["Attempt", "Evidence", "Heard"]
 
@@ -61,3 +62,51 @@ class Evidence:
     """Whether the image's slot begins with MCUboot's magic, as the probe reads it; None: not read."""
     port_trouble: list[str] = field(default_factory=list)
     """Known troubles of this host with this port, each a sentence with its remedy."""
+
+    # Found by looking once more after the last entry had failed.
+    causes: dict[Entry, str] = field(default_factory=dict)
+    """Of entries whose bench failed: ``port``, ``line``, ``probe-`` with the probe's own cause, or ``rig``."""
+    chip_cause: str = ""
+    """The stable cause of `chip_problem`."""
+    pin_low_released: bool | None = None
+    """The level at the recovery pin with the line released, as the chip sees it; None: not read."""
+    reset_seen: bool | None = None
+    """Whether the core was reset by the reset that the entry uses (DHCSR.S_RESET_ST); None: not read."""
+    after_reset: bytes | None = None
+    """What came after one more reset, without any entry; None: that was not tried."""
+    boot_mode_left: bytes | None = None
+    """The retained boot mode after the entry boot-mode had failed; None: not read."""
+    came_back: bool = False
+    """The application answered again after an OS reset with a boot mode."""
+    nobody: bool = False
+    """There is no person at a terminal to ask."""
+
+    def failed(self, entry: Entry, reset: ResetKind | None, error: NrfDfuError) -> None:
+        """An entry has failed."""
+        bench = isinstance(error, BoardError)
+        self.attempts.append(Attempt(entry, reset, str(error), bench=bench))
+        if bench:
+            self.causes[entry] = _cause(error)
+        if isinstance(error, UartError):
+            self.heard.gone = str(error)
+
+    def tried(self, entry: Entry) -> bool:
+        """Whether an entry was tried and the rig did all of its part."""
+        return any(attempt.entry == entry and not attempt.bench for attempt in self.attempts)
+
+    @property
+    def only_bench(self) -> bool:
+        """Whether the rig failed at every entry."""
+        return bool(self.attempts) and all(attempt.bench for attempt in self.attempts)
+
+
+def _cause(error: NrfDfuError) -> str:
+    match error:
+        case UartError():
+            return "port"
+        case LineError():
+            return "line"
+        case ProbeError():
+            return f"probe-{getattr(error, 'cause', '') or 'failed'}"
+        case _:
+            return "rig"

@@ -1,49 +1,90 @@
-"""Control lines of the rig: RTS or DTR of a serial adapter, or an external command. Used in the rig's child only."""
+"""Control lines and power of the rig: RTS or DTR of a serial adapter, GPIO, external commands. In its child only."""
 
 from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from pytest_nrfdfu.board.gpio_line import GpioLine
 from pytest_nrfdfu.errors import LineError
 
-__all__ = ["Line", "make_line"]
+__all__ = ["COMMAND_TIMEOUT", "Line", "Power", "make_line", "pulse", "run_command"]
 
-_COMMAND_TIMEOUT = 8.0
-"""Less than the deadline of a call to the rig's child, so that its message arrives."""
+COMMAND_TIMEOUT = 8.0
+"""Seconds. Less than the deadline of a call to the rig's child, so that its message arrives."""
 _WRITE_TIMEOUT = 2.0
+_ORPHAN = 2.0
+"""Seconds that the process of a run that has just died gets to let go of a port."""
+_PAUSE = 0.05
+_SAID_AT_MOST = 200
 
 
 class Line(Protocol):
     """One control line. Asserted means: the configured active level is at the target's pin."""
 
+    name: str
+
     def set(self, *, asserted: bool) -> None:
         """Drive it, or let it go; LineError if that fails."""
 
-    def pulse(self, seconds: float) -> None:
-        """Assert, wait, release; released also if anything fails in between."""
+    def level(self) -> bool | None:
+        """Whether the active level is at the pin, read back; None where the driver cannot."""
 
     def close(self) -> None:
         """Give the driver back; the line has been let go of before."""
 
 
-class _Line:
-    """What all drivers share."""
+def pulse(line: Line, seconds: float) -> None:
+    """Assert, wait, release; released also if anything fails in between."""
+    try:
+        line.set(asserted=True)
+        time.sleep(seconds)
+    finally:
+        line.set(asserted=False)
 
-    def __init__(self, name: str) -> None:
-        self.name = name
 
-    def set(self, *, asserted: bool) -> None:
-        raise NotImplementedError
+def run_command(what: str, command: Sequence[str]) -> None:
+    """Run an external command without a shell; LineError with what it said if it fails or does not end."""
+    shown = " ".join(command)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=COMMAND_TIMEOUT, check=False, text=True, errors="replace"
+        )
+    except subprocess.TimeoutExpired:
+        raise LineError(f"{what} did not end in {COMMAND_TIMEOUT:g} s: {shown}") from None
+    except OSError as error:
+        raise LineError(f"{what} cannot be run: {shown}: {error.strerror}") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()[-_SAID_AT_MOST:]
+        raise LineError(f"{what} ended with status {done.returncode}: {shown}: {said or 'it said nothing'}")
 
-    def pulse(self, seconds: float) -> None:
+
+class Power:
+    """The board's supply, switched by two commands. What it was before is not known until it is switched."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        """`settings`: the ``[power]`` table."""
+        self._commands = {True: [str(part) for part in settings["on"]], False: [str(part) for part in settings["off"]]}
+        self._settle: float = settings["settle"]
+        self.is_on: bool | None = None
+        """None: not known, since nothing was switched, or since switching failed."""
+
+    def set(self, *, on: bool) -> None:
+        """Switch the supply; LineError if the command fails."""
+        self.is_on = None
+        run_command(f"the command that switches power {'on' if on else 'off'}", self._commands[on])
+        self.is_on = on
+
+    def cycle(self) -> None:
+        """Off, the time to settle, on; on also if anything fails in between."""
         try:
-            self.set(asserted=True)
-            time.sleep(seconds)
+            self.set(on=False)
+            time.sleep(self._settle)
         finally:
-            self.set(asserted=False)
+            self.set(on=True)
 
 
 class _Ports:
@@ -56,29 +97,41 @@ class _Ports:
     def __init__(self) -> None:
         self._open: dict[str, Any] = {}
 
-    def get(self, url: str, name: str) -> Any:
-        if url not in self._open:
-            import serial
+    def get(self, url: str, name: str, patience: float = 0.0) -> Any:
+        """The port, opened if need be; for `patience` seconds it may still be somebody else's.
 
-            if url.startswith("socket://"):
-                raise LineError(
-                    f"the {name} line's port {url} has no control lines; use rfc2217:// instead of socket://"
-                )
+        Where there is patience it is tried twice at least: a try by RFC 2217 takes up to 3 s.
+        """
+        if url.startswith("socket://"):
+            raise LineError(f"the {name} line's port {url} has no control lines; use rfc2217:// instead of socket://")
+        deadline = time.monotonic() + patience
+        again = patience > 0
+        while url not in self._open:
             try:
-                port = serial.serial_for_url(url, do_not_open=True)
-                port.dtr = False
-                port.rts = False
-                if "://" not in url:
-                    port.write_timeout = _WRITE_TIMEOUT
-                    port.exclusive = True
-                port.open()
+                self._open[url] = self._opened(url)
             except (OSError, ValueError) as error:
+                if _is_busy(error) and (again or time.monotonic() < deadline):
+                    again = False
+                    time.sleep(_PAUSE)
+                    continue
                 raise LineError(
                     f"the {name} line's port {url} cannot be opened: {error}; is the adapter plugged in, and used by"
                     " nothing else?"
                 ) from error
-            self._open[url] = port
         return self._open[url]
+
+    @staticmethod
+    def _opened(url: str) -> Any:
+        import serial
+
+        port = serial.serial_for_url(url, do_not_open=True)
+        port.dtr = False
+        port.rts = False
+        if "://" not in url:
+            port.write_timeout = _WRITE_TIMEOUT
+            port.exclusive = True
+        port.open()
+        return port
 
     def drop(self, url: str) -> None:
         port = self._open.pop(url, None)
@@ -87,54 +140,58 @@ class _Ports:
                 port.close()
 
 
+def _is_busy(error: Exception) -> bool:
+    """Whether an error of opening a port may pass when another process ends. A server of RFC 2217 hangs up."""
+    text = str(error).lower()
+    hung_up = isinstance(error, BrokenPipeError | ConnectionResetError) or "does not seem to support rfc2217" in text
+    return hung_up or "exclusively lock" in text or "busy" in text
+
+
 _PORTS = _Ports()
 
 
-class _SerialLine(_Line):
+class _SerialLine:
     """RTS or DTR. An adapter's TTL outputs are inverted: the line set means a low pin."""
 
     def __init__(self, name: str, settings: dict[str, Any]) -> None:
-        super().__init__(name)
+        self.name = name
         self._url: str = settings["port"]
         self._attribute: str = settings["line"]
         self._low_active = settings["active"] == "low"
-        _PORTS.get(self._url, name)
+        self._ports = _PORTS
+        self._ports.get(self._url, name, _ORPHAN)
         self.set(asserted=False)
 
     def set(self, *, asserted: bool) -> None:
-        port = _PORTS.get(self._url, self.name)
+        port = self._ports.get(self._url, self.name)
         try:
             setattr(port, self._attribute, asserted == self._low_active)
         except (OSError, ValueError) as error:
-            _PORTS.drop(self._url)
+            self._ports.drop(self._url)
             raise LineError(f"the {self.name} line on {self._url} ({self._attribute.upper()}): {error}") from error
 
+    def level(self) -> bool | None:
+        """Not known: an adapter does not read its outputs."""
+        return None
+
     def close(self) -> None:
-        _PORTS.drop(self._url)
+        self._ports.drop(self._url)
 
 
-class _CommandLine(_Line):
+class _CommandLine:
     """An external command for each direction: relays, power strips, GPIO tools."""
 
     def __init__(self, name: str, settings: dict[str, Any]) -> None:
-        super().__init__(name)
+        self.name = name
         self._commands = {True: settings["assert"], False: settings["release"]}
         self.set(asserted=False)
 
     def set(self, *, asserted: bool) -> None:
-        command = [str(part) for part in self._commands[asserted]]
-        shown = " ".join(command)
-        try:
-            done = subprocess.run(
-                command, capture_output=True, timeout=_COMMAND_TIMEOUT, check=False, text=True, errors="replace"
-            )
-        except subprocess.TimeoutExpired:
-            raise LineError(f"the {self.name} line's command did not end in {_COMMAND_TIMEOUT:g} s: {shown}") from None
-        except OSError as error:
-            raise LineError(f"the {self.name} line's command cannot be run: {shown}: {error.strerror}") from error
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip()[-200:]
-            raise LineError(f"the {self.name} line's command ended with status {done.returncode}: {shown}: {said}")
+        run_command(f"the {self.name} line's command", [str(part) for part in self._commands[asserted]])
+
+    def level(self) -> bool | None:
+        """Not known."""
+        return None
 
     def close(self) -> None:
         """Nothing is held."""
@@ -145,6 +202,8 @@ def make_line(name: str, settings: dict[str, Any]) -> Line:
     match settings["driver"]:
         case "serial":
             return _SerialLine(name, settings)
+        case "gpiod":
+            return GpioLine(name, settings)
         case "command":
             return _CommandLine(name, settings)
         case driver:

@@ -25,6 +25,7 @@ __all__ = [
     "Step",
     "check_image",
     "check_signatures",
+    "check_way_back",
     "is_network_core",
     "misfit",
     "plan",
@@ -233,6 +234,27 @@ def _no_number(image: Image, profile: BootloaderProfile, reason: str) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+_SECOND_SLOT = 2
+"""The upload number of the application's slot 1 with direct upload (MCUboot, flash_map_extended.c)."""
+
+
+def check_way_back(step: Step, config: BoardConfig, profile: BootloaderProfile) -> None:
+    """ConfigError where an upload that is cut off halfway would leave a board that nobody can bring into recovery.
+
+    That is so where it overwrites the application in slot 0 and every entry asks a running application.
+    """
+    recovery = config.recovery
+    spared = step.network_core or (profile.direct_upload and step.number == _SECOND_SLOT)
+    if spared or recovery.has_way_back or recovery.allow_no_way_back:
+        return
+    raise ConfigError(
+        f"{step.image.source} is not uploaded to slot 0 of {config.board}: its only entry into recovery"
+        f" ({', '.join(recovery.entry)}) asks the running application, which an upload that is cut off halfway"
+        " destroys, and nothing would be left to ask. Nothing was sent. Add an entry that needs no application to"
+        " [recovery] entry (gpio, boot-mode, no-application, manual, ...), or set allow_no_way_back = true there"
+    )
 
 
 def misfit(build: Build, config: BoardConfig) -> str | None:

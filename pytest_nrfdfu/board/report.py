@@ -1,13 +1,25 @@
-"""What an update returns: which image, how it was proved, how long each part took."""
+"""What an update returns: which image, how it was proved, how long each part took, how its upload went."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from statistics import median
 from typing import Any, NamedTuple
 
-__all__ = ["DfuReport", "Phase", "Timeline"]
+__all__ = ["Course", "DfuReport", "Phase", "Stall", "Timeline"]
+
+_POINTS = 240
+"""Points that a course keeps: more than a picture of it can show."""
+_REPEATS = 200
+_STALLS = 100
+_LONG = 2.0
+"""An answer is long if it takes this many times what most of the upload's answers take ..."""
+_LONGER = 0.04
+"""... and this many seconds more: half of what the nRF5340 needs to erase a page (87.5 ms, product specification,
+t_ERASEPAGE), so that erased pages show, and the jitter of a fast link does not."""
 
 
 class Phase(NamedTuple):
@@ -16,6 +28,72 @@ class Phase(NamedTuple):
     name: str
     start: float
     end: float
+
+
+class Stall(NamedTuple):
+    """A long answer: the board acknowledged nothing from `start` to `end`, seconds since the upload's first request.
+
+    The host sees the silence alone: flash that is erased or written, a lost packet, a busy host look the same.
+    """
+
+    start: float
+    end: float
+
+
+class Course(NamedTuple):
+    """How an upload went over time, bounded in size; seconds since its first request."""
+
+    points: tuple[tuple[float, int], ...] = ()
+    """Acknowledged bytes; they go down where the board asked for an earlier offset."""
+    repeats: tuple[float, ...] = ()
+    """When a chunk was sent again because no answer came."""
+    stalls: tuple[Stall, ...] = ()
+    """The longest of the long answers."""
+
+    @classmethod
+    def of(cls, progress: Sequence[tuple[float, int]], repeated: Iterable[float] = ()) -> Course:
+        """From (seconds on some clock, acknowledged bytes), the first at the first request, and times of repeats."""
+        if not progress:
+            return cls()
+        start = progress[0][0]
+        points = [(round(when - start, 3), count) for when, count in progress]
+        repeats = [round(when - start, 3) for when in repeated]
+        every = -(-len(repeats) // _REPEATS) or 1
+        return cls(tuple(_thinned(points)), tuple(repeats[::every]), tuple(_stalls(points)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON types: lists of numbers."""
+        return {
+            "points": [list(point) for point in self.points],
+            "repeats": list(self.repeats),
+            "stalls": [list(stall) for stall in self.stalls],
+        }
+
+
+def _thinned(points: Sequence[tuple[float, int]]) -> Iterator[tuple[float, int]]:
+    """At most `_POINTS` of them: the first and the last of every stretch of time, so that pauses stay."""
+    if len(points) <= _POINTS:
+        yield from points
+        return
+    stretches = _POINTS // 2
+    length = max(points[-1][0] - points[0][0], 1e-6) / stretches
+    numbers = [min(int((when - points[0][0]) / length), stretches - 1) for when, _ in points]
+    for index, point in enumerate(points):
+        first = index == 0 or numbers[index - 1] != numbers[index]
+        last = index + 1 == len(points) or numbers[index + 1] != numbers[index]
+        if first or last:
+            yield point
+
+
+def _stalls(points: Sequence[tuple[float, int]]) -> list[Stall]:
+    """Gaps that are long beside most of the upload's, oldest first."""
+    gaps = [Stall(before[0], after[0]) for before, after in pairwise(points)]
+    if not gaps:
+        return []
+    usual = median(gap.end - gap.start for gap in gaps)
+    limit = max(_LONG * usual, usual + _LONGER)
+    found = [gap for gap in gaps if gap.end - gap.start > limit]
+    return sorted(sorted(found, key=lambda gap: gap.start - gap.end)[:_STALLS])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +128,8 @@ class DfuReport:
     notes: tuple[str, ...] = ()
     """What was out of the ordinary: an upload taken up, or begun again."""
     simulated: bool = False
+    course: Course = field(default=Course(), repr=False)
+    """How the upload went over time."""
     reports: tuple[DfuReport, ...] = field(default=(), repr=False)
     """With several images, one report each."""
 
@@ -59,6 +139,7 @@ class DfuReport:
         values["hash"] = self.hash.hex() if self.hash is not None else None
         values["timeline"] = [phase._asdict() for phase in self.timeline]
         values["notes"] = list(self.notes)
+        values["course"] = self.course.to_json()
         values["reports"] = [report.to_json() for report in self.reports]
         return values
 

@@ -2,8 +2,8 @@
 
 Started by `pytest_nrfdfu.board.rig`, which see for the protocol. The pipes carry nothing but calls and answers: before
 a driver or an external command could use them, standard output is turned to standard error and standard input to
-nothing. When the pipe closes, all lines are released and the process ends, also when a call hangs: then after `_GRACE`
-seconds, by force, with the commands that it runs.
+nothing. When the pipe closes, all lines are released, power is switched on if it is off, and the process ends, also
+when a call hangs: then after `_GRACE` seconds, by force, with the commands that it runs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, BinaryIO
 
-from pytest_nrfdfu.board.lines import Line, make_line
+from pytest_nrfdfu.board.lines import Line, Power, make_line, pulse, run_command
 from pytest_nrfdfu.board.probe import Probe
 from pytest_nrfdfu.errors import BoardError, LineError, ProbeError
 
@@ -26,7 +28,9 @@ __all__ = ["main"]
 _GRACE = 0.7
 """Seconds that a running call gets to end after the parent has gone."""
 _RELEASE = 1.0
-"""Seconds that the lines get to be released when a call hangs, which may hold what they need."""
+"""Seconds that each line gets to be released when a call hangs, which may hold what they need."""
+_ORPHAN = 2.0
+"""Seconds that the process of a run that has just died gets to give the probe back."""
 
 
 class _Server:
@@ -34,39 +38,97 @@ class _Server:
 
     def __init__(self) -> None:
         self._lines: dict[str, Line] = {}
+        self._power: Power | None = None
+        self._usb_wait = 0.0
         self._probe: Probe | None = None
+        self._reset_command: list[str] | None = None
         self._hold = 0.0
 
-    def start(self, probe: dict[str, Any] | None, lines: dict[str, dict[str, Any]], hold: float) -> None:
-        for name, settings in lines.items():
-            self._lines[name] = make_line(name, settings)
+    # --- start and end ----------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        probe: dict[str, Any] | None,
+        lines: dict[str, dict[str, Any]],
+        power: dict[str, Any] | None,
+        reset_command: list[str] | None,
+        hold: float,
+    ) -> None:
+        """Undo what an earlier process may have left asserted: lines first, so that power finds them inactive."""
         self._hold = hold
+        self._reset_command = reset_command
+        _all_of([partial(self._add_line, name, table) for name, table in lines.items()])
+        if power is not None:
+            self._power = Power(power)
+            self._usb_wait = power["usb_timeout"] if power["takes_usb"] else 0.0
+            self._power.set(on=True)
         if probe is not None:
             self._probe = Probe(probe["unique_id"], probe["target"], hold)
-            self._probe.repair()
+            self._probe.repair(wait=self._usb_wait, busy=_ORPHAN)
+
+    def _add_line(self, name: str, settings: dict[str, Any]) -> None:
+        self._lines[name] = make_line(name, settings)
 
     @property
-    def line_count(self) -> int:
-        return len(self._lines)
+    def held_count(self) -> int:
+        """How many things there are to be released."""
+        return len(self._lines) + (self._power is not None)
 
-    def reset(self, kind: str) -> None:
-        if kind == "line":
-            self._line("reset").pulse(self._hold)
-        else:
-            self._need_probe().reset(kind)
+    def release(self) -> None:
+        """Let go of all lines, and switch power on unless it is."""
+        _all_of([*(partial(line.set, asserted=False) for line in self._lines.values()), self._restore_power])
+
+    def _restore_power(self) -> None:
+        if self._power is not None and not self._power.is_on:
+            self._power.set(on=True)
+
+    def close(self) -> None:
+        """Release everything, then give the ports back: two lines may share one."""
+        for step in (self.release, *(line.close for line in self._lines.values())):
+            try:
+                step()
+            except LineError as error:
+                print(error, file=sys.stderr)  # noqa: T201 - the parent keeps it
+
+    # --- lines and power --------------------------------------------------------------------------------------------
 
     def set_line(self, name: str, asserted: bool) -> None:  # noqa: FBT001 - called by name, over the pipe
         self._line(name).set(asserted=asserted)
 
-    def release(self) -> None:
-        errors = []
-        for line in self._lines.values():
-            try:
-                line.set(asserted=False)
-            except LineError as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+    def line_level(self, name: str) -> bool | None:
+        return self._line(name).level()
+
+    def power(self, on: bool) -> None:  # noqa: FBT001 - called by name, over the pipe
+        self._need_power().set(on=on)
+        if on:
+            self._wait_for_probe()
+
+    def power_cycle(self) -> None:
+        self._need_power().cycle()
+        self._wait_for_probe()
+
+    def _wait_for_probe(self) -> None:
+        """Where the probe had no power either, until it is back and the chip answers it."""
+        if self._probe is not None and self._usb_wait:
+            self._probe.repair(wait=self._usb_wait)
+
+    # --- probe and resets -------------------------------------------------------------------------------------------
+
+    def reset(self, kind: str) -> None:
+        match kind:
+            case "line":
+                pulse(self._line("reset"), self._hold)
+            case "power":
+                self.power_cycle()
+            case "command":
+                if self._reset_command is None:
+                    raise LineError("no reset command is configured: add command = [...] to [reset]")
+                run_command("the reset command", self._reset_command)
+            case _:
+                self._need_probe().reset(kind)
+
+    def reset_with_causes_cleared(self, kind: str) -> None:
+        self._need_probe().reset_with_causes_cleared(kind)
 
     def probe_info(self) -> dict[str, Any]:
         return self._need_probe().info()
@@ -77,14 +139,10 @@ class _Server:
     def write32(self, address: int, value: int) -> None:
         self._need_probe().write32(address, value)
 
-    def close(self) -> None:
-        """Let go of all lines, then give their ports back: two lines may share one."""
-        try:
-            self.release()
-        except LineError as error:
-            print(error, file=sys.stderr)  # noqa: T201 - the parent keeps it
-        for line in self._lines.values():
-            line.close()
+    def erase_page(self, address: int) -> None:
+        self._need_probe().erase_page(address)
+
+    # --- parts ------------------------------------------------------------------------------------------------------
 
     def _line(self, name: str) -> Line:
         try:
@@ -92,13 +150,45 @@ class _Server:
         except KeyError:
             raise LineError(f"no {name} line is configured") from None
 
+    def _need_power(self) -> Power:
+        if self._power is None:
+            raise LineError("no power switch is configured: add a [power] table")
+        return self._power
+
     def _need_probe(self) -> Probe:
         if self._probe is None:
             raise ProbeError("no probe is configured: add a [probe] table")
         return self._probe
 
 
-_METHODS = frozenset({"start", "reset", "set_line", "release", "probe_info", "read32", "write32"})
+_METHODS = frozenset(
+    {
+        "erase_page",
+        "line_level",
+        "power",
+        "power_cycle",
+        "probe_info",
+        "read32",
+        "release",
+        "reset",
+        "reset_with_causes_cleared",
+        "set_line",
+        "start",
+        "write32",
+    }
+)
+
+
+def _all_of(steps: Iterable[Callable[[], None]]) -> None:
+    """Take all steps, also when some fail; then raise the first error."""
+    errors = []
+    for step in steps:
+        try:
+            step()
+        except LineError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _answer(server: _Server, request: dict[str, Any]) -> dict[str, Any]:
@@ -107,9 +197,10 @@ def _answer(server: _Server, request: dict[str, Any]) -> dict[str, Any]:
         return {"id": request["id"], "error": f"unknown method {method!r}", "kind": ""}
     try:
         return {"id": request["id"], "result": getattr(server, method)(**request["arguments"])}
+    except ProbeError as error:
+        return {"id": request["id"], "error": str(error), "kind": "probe", "cause": error.cause}
     except BoardError as error:
-        kind = "line" if isinstance(error, LineError) else "probe" if isinstance(error, ProbeError) else ""
-        return {"id": request["id"], "error": str(error), "kind": kind}
+        return {"id": request["id"], "error": str(error), "kind": "line" if isinstance(error, LineError) else ""}
     except Exception as error:  # noqa: BLE001 - a driver's surprise must not take the lines' owner down
         traceback.print_exc()
         return {"id": request["id"], "error": f"{method}: {type(error).__name__}: {error}", "kind": ""}
@@ -159,7 +250,7 @@ def _release(server: _Server) -> None:
     """Let go of the lines, but do not wait for ever: an external command may hang."""
     releasing = threading.Thread(target=server.close, daemon=True)
     releasing.start()
-    releasing.join(_RELEASE * (1 + server.line_count))
+    releasing.join(_RELEASE * (1 + server.held_count))
 
 
 def _give_up(server: _Server) -> None:

@@ -6,14 +6,17 @@ A unit outlives tests; a `Board` is the handle that one test gets on it.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
+from pytest_nrfdfu.board import ports
 from pytest_nrfdfu.board.client import SmpClient
 from pytest_nrfdfu.board.rig import Rig
 from pytest_nrfdfu.board.uart import Uart
 from pytest_nrfdfu.config import BoardConfig
-from pytest_nrfdfu.errors import SmpTimeout
+from pytest_nrfdfu.config_lines import SerialLine
+from pytest_nrfdfu.errors import ConfigError, LineError, SmpTimeout, UartError
 from pytest_nrfdfu.image.build import APP, Build
 from pytest_nrfdfu.smp.timing import Link
 from pytest_nrfdfu.smp.upload import Limits, Upload
@@ -38,13 +41,15 @@ class Unit:
         self.config = config
         self.profile = config.bootloader.resolve()
         uart = config.uart
-        self.uart = Uart(uart.port, uart.baudrate, flow_control=uart.flow_control)
-        console = config.console
-        other = console.port is not None and console.port != uart.port
-        if other and console.port is not None:
-            self.console_uart = Uart(console.port, console.baudrate or uart.baudrate)
-        else:
-            self.console_uart = self.uart
+        self.uart = Uart(
+            uart.port,
+            uart.baudrate,
+            flow_control=uart.flow_control,
+            dtr=uart.dtr,
+            wait=uart.wait,
+            transient=uart.transient,
+        )
+        self.console_uart = _console_of(config) or self.uart
         self.rig = Rig(config, name)
         paced = not uart.port.startswith("socket://")
         self.client = SmpClient(self.uart, Link(baudrate=uart.baudrate if paced else None))
@@ -65,27 +70,104 @@ class Unit:
 
     @property
     def needs_rig(self) -> bool:
-        """Whether there is a probe or a line at all."""
-        return self.rig.has_probe or bool(self.rig.line_names)
+        """Whether there is a probe, a line or a power switch at all."""
+        return self.rig.is_needed
 
     @property
     def works(self) -> bool:
-        """Whether its ports are open still, and the process that owns its probe and lines runs."""
-        return self.uart.is_open and self.console_uart.is_open and (not self.needs_rig or self.rig.pid is not None)
+        """Whether its ports are open still, and the process that owns its probe and lines runs.
+
+        A transient port comes and goes, so that one that is absent says nothing.
+        """
+        ports_work = all(uart.is_open or uart.transient for uart in self._uarts)
+        return ports_work and (not self.needs_rig or self.rig.pid is not None)
+
+    @property
+    def uart_missing(self) -> bool:
+        """Whether the port that carries SMP is a transient one that is not there now."""
+        return self.uart.transient and not self.uart.is_open
+
+    @property
+    def _uarts(self) -> tuple[Uart, ...]:
+        """Each port once."""
+        return (self.uart,) if self.console_uart is self.uart else (self.uart, self.console_uart)
 
     def open(self) -> None:
-        """Open the ports, then force the lines inactive; all or nothing.
+        """Open the ports, then force the lines inactive; all or nothing. A transient port may be absent.
 
         The ports go first because they are exclusive: where another run has the board, neither its lines nor its probe
-        may be touched.
+        may be touched. ConfigError, with nothing opened, where a control line is on a port that carries SMP or the
+        console.
         """
+        for uart in self._uarts:
+            ports.check(uart.port)
         with ExitStack() as failed:
             failed.callback(self.close)
-            self.uart.open()
-            self.console_uart.open()
+            line_ports = self._find_line_ports()
+            self._open_ports()
+            self._keep_apart(line_ports)  # again: a port may have come up while it was waited for
             if self.needs_rig:
                 self.rig.start()
             failed.pop_all()
+
+    def _open_ports(self) -> None:
+        power = self.config.power
+        for uart in self._uarts:
+            if uart.transient:
+                uart.try_open()
+            elif power is None or not power.takes_usb:
+                uart.open()
+            elif not uart.try_open():  # a run that was killed may have left the power off: the rig switches it on
+                self.rig.start()
+                uart.reopen(self.now() + power.usb_timeout)
+
+    def close_ports(self) -> None:
+        """Close the ports alone, as before a power cycle that takes them away."""
+        with ExitStack() as closing:
+            for uart in self._uarts:
+                closing.callback(uart.close)
+
+    def reopen_ports(self, deadline: float) -> None:
+        """Find again the ports that went, or are about to go, at a reset or a power cycle, until `deadline`.
+
+        `deadline` in seconds, monotonic. Ports that are open and stay at a reset are left alone. A console that is
+        absent although transient is no error: the application may not run. PortGone if a port does not come back.
+        """
+        if self.uart.transient or not self.uart.is_open:
+            self.uart.reopen(deadline)
+        console = self.console_uart
+        if console is self.uart or (console.is_open and not console.transient):
+            return
+        if console.transient:
+            console.close()
+            console.try_open()
+        else:
+            console.reopen(deadline)
+
+    def _find_line_ports(self) -> dict[str, str]:
+        """Tell the rig what the serial lines' ports are named now; the names, by line.
+
+        It is done before anything is opened: opening a port moves its lines.
+        """
+        found = _line_ports(self.config)
+        self._keep_apart(found)
+        config = _with_line_ports(self.config, found)
+        if config is not self.config and self.rig.pid is None:
+            self.rig = Rig(config, self.name)
+        return found
+
+    def _keep_apart(self, line_ports: Mapping[str, str]) -> None:
+        """ConfigError if a line's port (device by line name) carries SMP or the console."""
+        if not line_ports:
+            return
+        for uart, carries in zip(self._uarts, ("SMP", "the console"), strict=False):
+            device = uart.device if uart.is_open else ports.find(uart.port)
+            for name, line_port in line_ports.items():
+                if line_port == device:
+                    raise ConfigError(
+                        f"{self.name}: the port of [{name}.line] is {device}, which {uart.port} also means, and that"
+                        f" carries {carries}: its lines pulse at every open; use the RTS or DTR of another port"
+                    )
 
     def close(self) -> None:
         """Release the lines and close everything."""
@@ -149,3 +231,40 @@ class Unit:
     def now() -> float:
         """The clock that all of the unit's times are on."""
         return time.monotonic()
+
+
+def _console_of(config: BoardConfig) -> Uart | None:
+    """The port of the console; None if SMP's port carries it as well."""
+    console, uart = config.console, config.uart
+    if console.port is None or console.port == uart.port:
+        return None
+    rate = console.baudrate or uart.baudrate
+    return Uart(console.port, rate, dtr=uart.dtr, wait=uart.wait, transient=console.transient)
+
+
+def _serial_lines(config: BoardConfig) -> dict[str, SerialLine]:
+    lines = {"recovery": config.recovery.line, "reset": config.reset.line}
+    return {name: line for name, line in lines.items() if isinstance(line, SerialLine)}
+
+
+def _line_ports(config: BoardConfig) -> dict[str, str]:
+    """What the ports of the serial lines are named now, by line; LineError if one is not there."""
+    deadline = time.monotonic() + config.uart.wait
+    found = {}
+    for name, line in _serial_lines(config).items():
+        try:
+            found[name] = ports.wait_for(line.port, deadline)
+        except UartError as error:
+            raise LineError(f"the {name} line's port: {error}") from error
+    return found
+
+
+def _with_line_ports(config: BoardConfig, found: Mapping[str, str]) -> BoardConfig:
+    """`config` with the ports of the lines as they are named now; paths and addresses stay as they are."""
+    tables: dict[str, object] = {}
+    for name, line in _serial_lines(config).items():
+        if not ports.is_name(line.port):
+            moved = line.model_copy(update={"port": found[name]})
+            table = config.recovery if name == "recovery" else config.reset
+            tables[name] = table.model_copy(update={"line": moved})
+    return config.model_copy(update=tables) if tables else config

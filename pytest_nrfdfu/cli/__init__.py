@@ -51,6 +51,8 @@ _COMMANDS = {
     "discover": _Command("find probes and ports that belong together, write a configuration", _command("discover")),
     "provision": _Command("run a board's own command that puts a bootloader on it", _command("provision")),
     "config-schema": _Command("print the JSON schema of board configurations, for editors", _command("schema")),
+    "packets": _Command("print the exact bytes of a correct upload, explained", _command("packets")),
+    "trace": _Command("explain, check or compare captured packets", _command("trace")),
     "units": _Command("list units: free, held by whom, held back; hold one back", _command("units")),
     "report": _Command("turn the records of many runs into one HTML page", _command("report")),
 }

@@ -82,6 +82,8 @@ class UploadCounters:
     window: int = 0
     """The most chunks that were in flight at a time."""
     progress: list[tuple[float, int]] = field(default_factory=list)
+    repeated: list[float] = field(default_factory=list)
+    """When packets were sent again, in seconds on the caller's clock."""
 
 
 def _byte_string(size: int) -> int:
@@ -275,6 +277,7 @@ class Upload:
             self._give_up_silent(chunk)
         self._clean = 0
         self.counters.retries += 1
+        self.counters.repeated.append(now)
         self._lost()
         if chunk.tries % _SHRINK_AFTER == 0 and self._cap > _SMALLEST_CAP:
             self._cap = max(_SMALLEST_CAP, self._cap // 2)

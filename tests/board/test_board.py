@@ -1,14 +1,21 @@
 """The Board that tests hold."""
 
-from dataclasses import replace
+import json
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 import pytest
-from simulator import wait_until
+import simulator
+from simulator import DEADLINE, wait_until
 
 from board.conftest import answer, wired
 from pytest_nrfdfu.board.board import Board
 from pytest_nrfdfu.board.recovery import enter
-from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpTimeout
+from pytest_nrfdfu.board.unit import Unit
+from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.errors import HashMismatch, LineError, NotBooted, PortGone, ProbeError, SmpTimeout
+from pytest_nrfdfu.sim_admin import SimAdmin
 from pytest_nrfdfu.smp.header import Group
 from pytest_nrfdfu.smp.timing import RoundTrip
 
@@ -158,6 +165,164 @@ def test_asking_for_images_may_enter_recovery_if_allowed(board, sim, builds):
     assert sim.unit.proved is None
     assert board.images(enter_recovery=True).find().hash == builds[0].hash
     assert sim.resets() == {}, "recovery answers already"
+
+
+def test_the_probe_and_the_chip_say_what_they_are(board, sim):
+    assert board.probe.state().application == "open"
+    assert board.probe.state().probe == board.probe.info()["unique_id"]
+
+
+def test_a_line_says_its_level_where_it_can(board, sim, monkeypatch):
+    assert board.lines["recovery"].level is None
+    monkeypatch.setattr(sim.unit.rig, "line_level", {"recovery": True}.get)
+    assert board.lines["recovery"].level is True
+
+
+def test_everything_is_let_go_of_at_once(board, sim):
+    board.lines["recovery"].press()
+    board.release()
+    assert not sim.admin.counters()["recovery_pin_low"]
+
+
+def test_a_board_without_rig_has_nothing_to_let_go_of(no_rig_unit):
+    Board(no_rig_unit).release()
+    assert no_rig_unit.rig.pid is None
+
+
+def test_a_board_without_a_power_switch_says_so(board):
+    with pytest.raises(LineError, match=r"no power switch is configured: add a \[power\] table"):
+        board.power.cycle()
+
+
+# --- power ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Powered:
+    """A board whose supply is switched by commands."""
+
+    unit: Unit
+    admin: SimAdmin
+    board: Board
+
+
+@contextmanager
+def powered(folder, build, *, usb=False, **tables):
+    """`usb`: the supply is the USB cable that carries the probe and the port."""
+    link = folder / "uart"
+    options = ("--baudrate", 0, "--flash-timing", "none", "--image", build.path, "--uart-link", link)
+    with ExitStack() as stack:
+        process = stack.enter_context(simulator.running(*options))
+        admin = stack.enter_context(SimAdmin(process["admin"]))
+        switch = [
+            sys.executable,
+            "-m",
+            "pytest_nrfdfu.sim_admin",
+            process["admin"],
+            "set_power",
+            f"usb={json.dumps(usb)}",
+        ]
+        settings = {
+            "board": "powered",
+            "uart": {"port": str(link), "baudrate": 1_000_000},
+            "probe": {"unique_id": process["probe"]},
+            "recovery": {"entry": ["gpio"], "reset": "power", "line": serial_line(process)},
+            "power": {"on": [*switch, "on=true"], "off": [*switch, "on=false"], "settle": 0.01, "takes_usb": usb},
+            **tables,
+        }
+        unit = Unit("powered", BoardConfig.model_validate(settings))
+        stack.callback(unit.close)
+        unit.open()
+        yield Powered(unit, admin, Board(unit))
+
+
+def serial_line(process):
+    return {"driver": "serial", "port": process["control"], "line": "rts"}
+
+
+@pytest.mark.parametrize("usb", [False, True])
+def test_power_is_switched_and_what_was_proved_is_forgotten(tmp_path, builds, usb):
+    with powered(tmp_path, builds[0], usb=usb) as bench:
+        unit, board = bench.unit, bench.board
+        unit.remember(builds[0].hash, "version 1.0.0")
+        board.power.off()
+        assert not bench.admin.counters()["powered"]
+        assert unit.proved is None
+        assert unit.uart.is_open is not usb
+        with pytest.raises(ProbeError) as caught:
+            board.probe.read32(0x20000000)
+        assert caught.value.cause == ("unplugged" if usb else "no-power")
+        board.power.on()
+        assert bench.admin.counters()["powered"]
+        assert board.probe.state().application == "open"
+        if usb:  # whose port comes too late for the banner
+            wait_until(lambda: bench.admin.counters()["program"] == "application", "the boot")
+        else:
+            board.console.expect(r"application (\S+) hash", timeout=DEADLINE)
+        unit.remember(builds[0].hash, "version 1.0.0")
+        bench.admin.reset_counters()
+        board.power.cycle()
+        assert bench.admin.counters()["resets"] == {"POWER_ON": 1}
+        assert unit.proved is None
+        assert board.reset() == "console", "everything is there again"
+
+
+@pytest.mark.parametrize("usb", [False, True])
+def test_a_test_that_leaves_power_off_leaves_it_on_to_the_next(tmp_path, builds, usb):
+    with powered(tmp_path, builds[0], usb=usb) as bench:
+        bench.board.power.off()
+        bench.board.release()
+        assert bench.admin.counters()["powered"]
+        assert bench.unit.works
+        assert bench.board.reset() == "console"
+
+
+@pytest.mark.parametrize("usb", [False, True])
+@pytest.mark.parametrize("switch", ["off", "cycle"])
+def test_ports_are_closed_before_their_power_goes(tmp_path, builds, monkeypatch, usb, switch):
+    """Else the system gives them another name when they are back."""
+    with powered(tmp_path, builds[0], usb=usb) as bench:
+        seen = []
+        for method in ("power", "power_cycle"):
+            monkeypatch.setattr(bench.unit.rig, method, lambda *_: seen.append(bench.unit.uart.is_open))
+        getattr(bench.board.power, switch)()
+        assert seen == [not usb]
+
+
+def test_recovery_is_entered_by_a_power_cycle_that_takes_usb_along(tmp_path, builds):
+    with powered(tmp_path, builds[0], usb=True) as bench:
+        bench.admin.reset_counters()
+        assert enter(bench.unit).method == "gpio"
+        assert bench.admin.counters()["resets"] == {"POWER_ON": 1}
+
+
+def test_power_without_a_way_back_for_the_port_is_an_error(tmp_path, builds):
+    with powered(tmp_path, builds[0], usb=True) as bench:
+        power = bench.unit.config.power.model_copy(update={"usb_timeout": 0.3})
+        bench.unit.config = bench.unit.config.model_copy(update={"power": power})
+        bench.board.power.off()
+        (tmp_path / "uart").unlink(missing_ok=True)
+        bench.unit.uart.port = str(tmp_path / "another")
+        with pytest.raises(PortGone):
+            bench.board.power.on()
+
+
+def test_a_board_without_probe_may_be_reset_by_its_power(tmp_path, builds):
+    with powered(tmp_path, builds[0], probe=None) as bench:
+        bench.admin.reset_counters()
+        assert bench.board.reset() == "console"
+        assert bench.admin.counters()["resets"] == {"POWER_ON": 1}
+
+
+def test_a_board_without_probe_may_be_reset_by_a_command(tmp_path, builds):
+    press = ["touch", str(tmp_path / "pressed")]
+    tables = {"probe": None, "power": None, "reset": {"command": press}}
+    with powered(tmp_path, builds[0], **tables, recovery={"entry": ["smp"], "reset": "command"}) as bench:
+        assert bench.board.reset(wait=False) == ""
+        assert (tmp_path / "pressed").exists()
+
+
+# --- what it says ---------------------------------------------------------------------------------------------------
 
 
 def test_a_write_through_the_probe_makes_doubtful_what_was_proved(board, sim, builds):

@@ -10,7 +10,7 @@ from pytest_nrfdfu.board import dfu as dfu_module
 from pytest_nrfdfu.board.dfu import Dfu, Recovery
 from pytest_nrfdfu.board.plan import check_image, misfit
 from pytest_nrfdfu.config_types import ImageConfig
-from pytest_nrfdfu.errors import HashMismatch, ImageError, NotBooted, UploadFailed
+from pytest_nrfdfu.errors import ConfigError, HashMismatch, ImageError, NotBooted, UploadFailed
 from pytest_nrfdfu.image.build import APP, Build, load
 from pytest_nrfdfu.image.mcuboot import largest_image
 
@@ -353,6 +353,48 @@ def test_a_warning_is_given_once(sim, builds, monkeypatch):
     for _ in range(2):
         dfu.update(builds[0], only_if_needed=True)
     assert len([step for step in said if step.startswith("warning: ")]) == 1
+
+
+# --- no way back ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(builds):
+    """A board whose only way into recovery is to ask its application."""
+    sim = {"image": builds[0].path, "entrance": ["boot-mode"], "application_smp": "full"}
+    with wired(sim=sim, recovery={"entry": ["smp"], "timeout": 3.0}) as board:
+        yield board
+
+
+def allow(unit, monkeypatch):
+    settings = unit.config.recovery.model_copy(update={"allow_no_way_back": True})
+    monkeypatch.setattr(unit, "config", unit.config.model_copy(update={"recovery": settings}))
+
+
+def test_no_update_is_begun_that_would_leave_no_way_back(asked, builds):
+    asked.admin.reset_counters()
+    with pytest.raises(ConfigError, match="allow_no_way_back = true") as caught:
+        Dfu(asked.unit).update(builds[1])
+    assert "Nothing was sent" in str(caught.value)
+    assert asked.resets() == {}, "nothing was touched"
+
+
+def test_what_is_there_already_needs_no_way_back(asked, builds):
+    report = Dfu(asked.unit).update(builds[0], only_if_needed=True)
+    assert (report.verified, report.bytes, report.entry) == (True, 0, "smp")
+    reports = []
+    with pytest.raises(ConfigError, match="allow_no_way_back"):
+        Dfu(asked.unit, done=reports.append).update(builds[1], only_if_needed=True)
+    assert reports == [], "nothing was begun"
+    asked.admin.reset_counters()
+    with pytest.raises(ConfigError, match="allow_no_way_back"):
+        Dfu(asked.unit).enter().upload(builds[1].image)
+    assert asked.admin.counters()["upload_requests"] == 0
+
+
+def test_no_way_back_can_be_allowed(asked, builds, monkeypatch):
+    allow(asked.unit, monkeypatch)
+    assert Dfu(asked.unit).update(builds[1]).verified
 
 
 # --- steps ----------------------------------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from simulator import wait_until
+from simulator import DEADLINE, wait_until
 
 from pytest_nrfdfu.board import lines
-from pytest_nrfdfu.board.lines import make_line
+from pytest_nrfdfu.board.lines import Power, make_line, pulse
 from pytest_nrfdfu.errors import LineError
 
 
@@ -35,7 +36,7 @@ def test_a_line_of_commands_is_released_when_made_and_then_follows(log):
 
 def test_a_pulse_releases(log):
     line = make_line("reset", settings(log))
-    line.pulse(0.0)
+    pulse(line, 0.0)
     assert log.read_text().split() == ["off", "on", "off"]
 
 
@@ -43,7 +44,7 @@ def test_a_pulse_releases_also_when_asserting_failed(log):
     failing = [sys.executable, "-c", "import sys; sys.exit('jammed')"]
     line = make_line("reset", settings(log, **{"assert": failing}))
     with pytest.raises(LineError, match="jammed"):
-        line.pulse(0.0)
+        pulse(line, 0.0)
     assert log.read_text().split() == ["off", "off"]
 
 
@@ -67,15 +68,71 @@ def test_a_missing_program_is_an_error():
 
 
 def test_a_command_has_a_deadline(monkeypatch, log):
-    monkeypatch.setattr(lines, "_COMMAND_TIMEOUT", 0.2)
+    monkeypatch.setattr(lines, "COMMAND_TIMEOUT", 0.2)
     line = make_line("recovery", settings(log, release=["true"], **{"assert": ["sleep", "60"]}))
     with pytest.raises(LineError, match=r"did not end in 0.2 s: sleep 60"):
+        line.set(asserted=True)
+
+
+def test_a_line_of_commands_is_not_read_back(log):
+    assert make_line("recovery", settings(log)).level() is None
+
+
+def test_a_command_that_fails_without_a_word_is_told_so(log):
+    line = make_line("recovery", settings(log, **{"assert": ["false"]}))
+    with pytest.raises(LineError, match="status 1: false: it said nothing"):
         line.set(asserted=True)
 
 
 def test_an_unknown_driver_is_an_error():
     with pytest.raises(LineError, match="unknown driver 'telepathy'"):
         make_line("recovery", {"driver": "telepathy"})
+
+
+# --- power ----------------------------------------------------------------------------------------------------------
+
+
+def power(log, **changes):
+    return Power({"on": command(log, "on"), "off": command(log, "off"), "settle": 0.0, **changes})
+
+
+def test_power_is_not_known_until_it_is_switched(log):
+    made = power(log)
+    assert made.is_on is None
+    assert not log.exists()
+    made.set(on=False)
+    assert made.is_on is False
+    made.set(on=True)
+    assert made.is_on is True
+    assert log.read_text().split() == ["off", "on"]
+
+
+def test_a_power_cycle_is_off_the_time_to_settle_and_on(log, monkeypatch):
+    made = power(log, settle=2.5)
+
+    def sleep(seconds):
+        with log.open("a") as file:
+            file.write(f"{seconds}\n")
+
+    monkeypatch.setattr(lines.time, "sleep", sleep)
+    made.cycle()
+    assert log.read_text().split() == ["off", "2.5", "on"]
+
+
+def test_a_power_cycle_that_fails_halfway_ends_with_power_on(log):
+    made = power(log, off=["false"])
+    with pytest.raises(LineError, match="the command that switches power off ended with status 1"):
+        made.cycle()
+    assert made.is_on
+    assert log.read_text().split() == ["on"]
+
+
+def test_power_that_could_not_be_switched_is_not_known(log):
+    made = power(log, off=["false"])
+    made.set(on=True)
+    with pytest.raises(LineError, match="power off"):
+        made.set(on=False)
+    assert made.is_on is None
 
 
 # --- RTS and DTR ----------------------------------------------------------------------------------------------------
@@ -152,6 +209,35 @@ def test_a_port_that_cannot_be_opened_is_an_error(tmp_path):
 def test_a_socket_has_no_lines():
     with pytest.raises(LineError, match="use rfc2217:// instead"):
         make_line("recovery", {"driver": "serial", "port": "socket://127.0.0.1:1", "line": "rts", "active": "low"})
+
+
+LEFT_SOCKET = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""pyserial does not close the socket of an RFC 2217 connection that the server hung up on."""
+
+
+@LEFT_SOCKET
+def test_a_port_of_a_run_that_has_just_died_is_waited_for(sim, control, monkeypatch):
+    """Its child takes up to a second to let go."""
+    first = control("recovery", "rts")
+    monkeypatch.setattr(lines, "_PORTS", lines._Ports())  # another process, as it were
+    monkeypatch.setattr(lines, "_ORPHAN", DEADLINE)
+    refused = sim.admin.counters()["control"]["refused"]
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(control, "recovery", "rts")
+        wait_until(lambda: sim.admin.counters()["control"]["refused"] > refused, "the refusal")
+        assert not second.done()
+        first.close()
+        second.result(DEADLINE).set(asserted=True)
+    assert pins(sim) == (True, False)
+
+
+@LEFT_SOCKET
+def test_a_port_that_somebody_else_keeps_is_an_error(control, monkeypatch):
+    control("recovery", "rts")
+    monkeypatch.setattr(lines, "_PORTS", lines._Ports())
+    monkeypatch.setattr(lines, "_ORPHAN", 0.0)
+    with pytest.raises(LineError, match="used by nothing else"):
+        control("recovery", "rts")
 
 
 def test_a_port_without_control_lines_is_an_error(far):

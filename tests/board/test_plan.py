@@ -7,7 +7,16 @@ import firmware
 import pytest
 import simulator
 
-from pytest_nrfdfu.board.plan import check_signatures, is_network_core, misfit, plan, profile_for, step_for
+from pytest_nrfdfu.board.plan import (
+    Step,
+    check_signatures,
+    check_way_back,
+    is_network_core,
+    misfit,
+    plan,
+    profile_for,
+    step_for,
+)
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.errors import ConfigError, ImageError
 from pytest_nrfdfu.image.bootloader import PROFILES
@@ -260,3 +269,33 @@ def test_every_image_is_checked_with_the_key(tmp_path):
     assert misfit(alone, key) is None
     assert check_signatures(alone, key)
     assert not check_signatures(alone, real())
+
+
+# --- the way back ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recovery", "direct", "number", "refused"),
+    [
+        ({"entry": ["smp"]}, False, 0, True),
+        ({"entry": ["smp"]}, True, 0, True),
+        ({"entry": ["smp"]}, True, 1, True),
+        ({"entry": ["smp"]}, True, 2, False),  # slot 1: the application stays
+        ({"entry": ["smp"]}, False, 2, True),
+        ({"entry": ["smp"], "allow_no_way_back": True}, False, 0, False),
+        ({"entry": ["smp", "manual"]}, False, 0, False),
+        ({"entry": ["gpio"]}, False, 0, False),
+    ],
+)
+def test_an_upload_needs_a_way_back(tmp_path, recovery, direct, number, refused):
+    path = tmp_path / "app.signed.bin"
+    path.write_bytes(app_image())
+    image = load(path).image
+    config = BoardConfig.model_validate({"board": "sim", "sim": {}, "recovery": recovery})
+    profile = replace(config.bootloader.resolve(), direct_upload=direct)
+    step = Step("app", image, number)
+    if refused:
+        with pytest.raises(ConfigError, match="allow_no_way_back"):
+            check_way_back(step, config, profile)
+    else:
+        check_way_back(step, config, profile)

@@ -3,10 +3,10 @@
 import pytest
 
 from board.conftest import answer, wired
-from pytest_nrfdfu.board import recovery
 from pytest_nrfdfu.board.boot import boot
+from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.board.recovery import enter, from_recovery
-from pytest_nrfdfu.errors import LineError, PortGone, RecoveryNotEntered
+from pytest_nrfdfu.errors import LineError, PortGone, RecoveryNotEntered, SmpTimeout
 from pytest_nrfdfu.smp.header import Group, Op
 from pytest_nrfdfu.smp.messages import ImageState, ImageStates
 
@@ -63,12 +63,17 @@ def test_a_way_that_is_not_built_in_is_told_with_what_was_seen(sim, monkeypatch)
     with pytest.raises(RecoveryNotEntered) as caught:
         enter(sim.unit)
     text = str(caught.value)
-    tried, seen, advice = text.index("Tried: pin-reset: "), text.index("Seen: "), text.index("Check ")
-    assert tried < seen < advice
-    assert "sim did not enter serial recovery within 0.5 s" in text
+    why, tried = text.index("MCUboot started the application"), text.index("Tried pin-reset (reset: pin): ")
+    seen, advice = text.index("Seen on "), text.index("Build MCUboot with CONFIG_BOOT_SERIAL_PIN_RESET")
+    assert why < tried < seen < advice
+    assert text.startswith("sim did not enter serial recovery: ")
+    assert "was sent" in text
+    assert "in 0.50 s and not answered" in text
     assert "nrfdfu-sim: application 1.0.0" in text
-    assert "reset causes (RESETREAS): reset pin" in text
-    assert f"listens on {sim.unit.config.uart.port}" in text
+    assert "Reset causes (RESETREAS): reset pin." in text
+    assert f"Seen on {sim.unit.config.uart.port} at {sim.unit.config.uart.baudrate} baud: " in text
+    assert caught.value.diagnosis.cause == "pin-reset-entry-not-built-in"
+    assert isinstance(caught.value.__cause__, SmpTimeout)
     assert not sim.admin.counters()["in_recovery"]
 
 
@@ -90,7 +95,7 @@ def test_a_pin_reset_alone_enters_where_it_is_built_in(builds):
 def test_a_pin_that_the_bootloader_ignores_is_told_and_let_go_of(builds):
     settings = {"entrance": ["boot-mode"], "image": builds[0].path}
     with wired(sim=settings, recovery={"timeout": 0.6}) as board:
-        with pytest.raises(RecoveryNotEntered, match=r"Tried: gpio: .*recovery line reaches MCUboot's button"):
+        with pytest.raises(RecoveryNotEntered, match="its pin reads low and the board was reset"):
             enter(board.unit)
         assert not board.admin.counters()["recovery_pin_low"]
 
@@ -115,11 +120,13 @@ def test_a_line_that_fails_while_it_is_asserted_is_released(sim, monkeypatch):
             raise LineError("relay 3 jammed")
 
     monkeypatch.setattr(sim.unit.rig, "set_line", failing)
-    with pytest.raises(LineError, match="relay 3 jammed"):
+    with pytest.raises(RecoveryNotEntered, match="The recovery line cannot be driven: relay 3 jammed") as caught:
         enter(sim.unit)
-    assert calls == [True, False]
+    assert isinstance(caught.value.__cause__, LineError)
+    assert calls[:2] == [True, False]
+    assert calls[-1] is False
     entries(sim.unit, monkeypatch, "gpio", "pin-reset", timeout=0.5)
-    with pytest.raises(RecoveryNotEntered, match=r"Tried: gpio: relay 3 jammed; pin-reset: "):
+    with pytest.raises(RecoveryNotEntered, match=r"Tried gpio \(reset: pin\): relay 3 jammed. Tried pin-reset "):
         enter(sim.unit)
 
 
@@ -162,8 +169,9 @@ def test_an_application_that_stays_is_told(far, no_rig_unit):
     with pytest.raises(RecoveryNotEntered) as caught:
         enter(no_rig_unit)
     text = str(caught.value)
-    assert "Tried: smp: only the application answered, not the bootloader" in text
-    assert "so the board had booted" in text
+    assert "Tried smp (reset: smp): only the application answered, not the bootloader." in text
+    assert "answers of the running application" in text
+    assert caught.value.diagnosis.cause == "application-too-old"
     assert "CONFIG_MCUMGR_GRP_OS_RESET_BOOT_MODE" in text
     assert "image_state = true" not in text
 
@@ -175,23 +183,110 @@ def test_flags_without_split_status_are_told(far, no_rig_unit):
         enter(no_rig_unit)
 
 
-def test_a_refusal_is_the_applications(far, no_rig_unit, monkeypatch):
-    monkeypatch.setattr(recovery, "_ENTRIES", {"smp": recovery._wait})
-    refusals = iter([{"rc": 8}, {"rc": 8}])
-    far.script = lambda request, _: [answer(request, next(refusals, RECOVERY))]
+def test_a_refusal_is_the_applications(far, no_rig_unit):
+    """An application without the image group answers rc 8; MCUboot always has a list."""
+    refusals = iter([{"rc": 8}, {"rc": 8}, {"rc": 8}])
+    left = {"lists": 0}
+
+    def script(request, _payload):
+        if request.group == Group.OS:
+            return [answer(request, {"rc": 0})]
+        left["lists"] += 1
+        return [answer(request, next(refusals, RECOVERY))]
+
+    far.script = script
     assert enter(no_rig_unit).images.find().hash == HASH
+    assert left["lists"] == 4
 
 
 def test_silence_is_told(far, no_rig_unit):
-    with pytest.raises(RecoveryNotEntered, match="nothing came from the board meanwhile"):
+    with pytest.raises(RecoveryNotEntered, match="nothing came from the board meanwhile") as caught:
         enter(no_rig_unit)
+    assert caught.value.diagnosis.cause == "application-silent"
 
 
-def test_a_lost_port_is_not_a_matter_of_the_way(far, no_rig_unit):
+def test_an_answer_before_the_reset_is_the_applications(far, no_rig_unit, monkeypatch):
+    """An OS reset is answered first; a list that comes until the reset has happened is not believed."""
+    boot = no_rig_unit.config.boot.model_copy(update={"reset_delay": 0.3})
+    monkeypatch.setattr(no_rig_unit, "config", no_rig_unit.config.model_copy(update={"boot": boot}))
+    asked = []
+
+    def script(request, _payload):
+        if request.group == Group.OS:
+            asked.append(no_rig_unit.now())
+            return [answer(request, {"rc": 0})]
+        if asked:
+            asked.append(no_rig_unit.now())
+            return [answer(request, RECOVERY)]
+        return [answer(request, APPLICATION)]
+
+    far.script = script
+    assert enter(no_rig_unit).method == "smp"
+    assert asked[1] - asked[0] >= 0.3
+
+
+def test_an_application_that_comes_back_is_not_waited_for(far, no_rig_unit, monkeypatch):
+    """Its banner after the reset says enough: before Zephyr 4.2 nobody looks at boot_mode."""
+    entries(no_rig_unit, monkeypatch, "smp", timeout=30.0)
+
+    def script(request, _payload):
+        if request.group == Group.OS:
+            return [answer(request, {"rc": 0}), b"*** Booting Zephyr OS build v3.5.0 ***\r\n"]
+        return [answer(request, APPLICATION)]
+
+    far.script = script
+    with pytest.raises(RecoveryNotEntered, match="the application answered again after the reset") as caught:
+        enter(no_rig_unit)
+    assert caught.value.diagnosis.cause == "application-too-old"
+
+
+# --- ports that go --------------------------------------------------------------------------------------------------
+
+
+def test_a_port_that_is_gone_is_told(far, no_rig_unit, monkeypatch):
+    monkeypatch.setattr("pytest_nrfdfu.board.trial._LEAST_REOPEN", 0.1)
+
     def script(_request, _payload):
         no_rig_unit.uart._lost(no_rig_unit.uart._opened, OSError(5, "Input/output error"))
         return []
 
     far.script = script
-    with pytest.raises(PortGone):
+    with pytest.raises(RecoveryNotEntered) as caught:
         enter(no_rig_unit)
+    assert caught.value.diagnosis.cause == "port-gone"
+    assert isinstance(caught.value.__cause__, PortGone)
+
+
+@pytest.fixture
+def usb(builds):
+    """A board whose port is the target's own USB: every reset takes it away."""
+    sim = {"image": builds[0].path, "uart_vanishes": True, "application_smp": "full", "entrance": ["gpio", "boot-mode"]}
+    with wired(sim=sim, boot={"timeout": 8.0}) as board:
+        yield board
+
+
+@pytest.mark.parametrize("entry", ["gpio", "boot-mode", "smp"])
+def test_a_port_that_vanishes_during_the_reset_is_found_again(usb, monkeypatch, entry):
+    entries(usb.unit, monkeypatch, entry, timeout=8.0)
+    usb.unit.uart.reopen(usb.unit.now() + 10)
+    before = usb.unit.uart._opened
+    entered = enter(usb.unit)
+    assert entered.method == entry
+    assert usb.unit.uart._opened is not before, "it was found again and opened anew"
+    assert usb.admin.counters()["in_recovery"]
+    assert boot(usb.unit) == "image list"
+    assert usb.admin.counters()["program"] == "application"
+
+
+def test_a_port_that_vanishes_during_the_upload_is_a_bench_error_that_says_where(usb, builds, monkeypatch):
+    entries(usb.unit, monkeypatch, "gpio", timeout=8.0)
+    usb.unit.uart.reopen(usb.unit.now() + 10)
+    reports = []
+    usb.admin.reset_after(uploads=5, cause="RESETPIN")
+    with pytest.raises(PortGone, match=r"upload stopped at offset \d+ of \d+ bytes, because of the port") as caught:
+        Dfu(usb.unit, done=reports.append).update(builds[1])
+    assert caught.value.category == "bench"
+    (report,) = reports
+    assert (report.verified, report.proof) == (False, "the port was lost")
+    assert 0 < report.bytes < len(builds[1].image.data)
+    assert Dfu(usb.unit).update(builds[1]).verified, "the next one works"

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,117 @@ def test_errors_keep_their_kind(make):
     assert rig.pid == pid, "errors do not cost the child its life"
 
 
+# --- power and commands ---------------------------------------------------------------------------------------------
+
+
+def logging(log, word):
+    return ["sh", "-c", f"echo {word} >> {log}"]
+
+
+def power(log, **changes):
+    return {"on": logging(log, "on"), "off": logging(log, "off"), "settle": 0.0, **changes}
+
+
+def test_power_is_switched_on_at_the_start_and_off_only_when_asked(make, tmp_path):
+    log = tmp_path / "log"
+    rig = make(["true"], power=power(log))
+    assert rig.has_power
+    assert log.read_text().split() == ["on"]
+    rig.power(False)
+    rig.power(True)
+    rig.power_cycle()
+    rig.reset("power")
+    rig.stop()
+    assert log.read_text().split() == ["on", "off", "on", "off", "on", "off", "on"], "and nothing when it ends"
+
+
+def test_lines_are_let_go_before_power_comes(make, tmp_path):
+    log = tmp_path / "log"
+    make(["true"], logging(log, "line"), power=power(log))
+    assert log.read_text().split() == ["line", "line", "on"]
+
+
+@pytest.mark.parametrize("release", [Rig.release, Rig.stop])
+def test_power_that_is_off_is_on_again_afterwards(make, tmp_path, release):
+    log = tmp_path / "log"
+    rig = make(["true"], power=power(log))
+    rig.power(False)
+    release(rig)
+    assert log.read_text().split() == ["on", "off", "on"]
+    rig.stop()
+    assert log.read_text().split() == ["on", "off", "on"]
+
+
+def test_power_that_is_off_does_not_keep_lines_from_being_let_go(make, tmp_path):
+    """Everything is released, also where something cannot be; the first error is told."""
+    log, release = tmp_path / "log", tmp_path / "release"
+    release.write_text("#!/bin/sh\n")
+    release.chmod(0o755)
+    rig = make(["true"], [str(release)], power=power(log))
+    rig.power(False)
+    release.write_text("#!/bin/sh\necho relay lost >&2; exit 1\n")
+    with pytest.raises(LineError, match=r"recovery line.*relay lost"):
+        rig.release()
+    assert log.read_text().split() == ["on", "off", "on"]
+    release.write_text("#!/bin/sh\n")
+
+
+def test_one_line_that_fails_at_the_start_does_not_leave_the_other_asserted(request, tmp_path):
+    log = tmp_path / "log"
+    rig = line_rig(["true"], ["sh", "-c", f"echo tried >> {log}; exit 1"])
+    request.addfinalizer(rig.stop)
+    with pytest.raises(LineError, match="recovery line"):
+        rig.start()
+    assert log.read_text().split() == ["tried", "tried"]
+
+
+def test_a_power_switch_that_fails_is_a_line_error(request, tmp_path):
+    rig = line_rig(["true"], power=power(tmp_path / "log", on=["sh", "-c", "echo port 3 not found >&2; exit 2"]))
+    request.addfinalizer(rig.stop)
+    with pytest.raises(LineError, match=r"the command that switches power on ended with status 2: .*port 3 not found"):
+        rig.start()
+    assert rig.pid is None
+
+
+def test_a_rig_without_a_power_switch_says_so(make):
+    rig = make(["true"])
+    assert not rig.has_power
+    for switch in (rig.power_cycle, lambda: rig.power(True), lambda: rig.reset("power")):
+        with pytest.raises(LineError, match=r"no power switch is configured: add a \[power\] table"):
+            switch()
+
+
+def test_a_reset_may_be_a_command(make, tmp_path):
+    log = tmp_path / "log"
+    line = {"driver": "command", "assert": ["true"], "release": ["true"]}
+    rig = make(["true"], reset={"line": line, "command": logging(log, "reset"), "hold": 0.001})
+    rig.reset("command")
+    assert log.read_text().split() == ["reset"]
+    failing = make(["true"], reset={"line": line, "command": ["sh", "-c", "echo jammed >&2; exit 3"]})
+    with pytest.raises(LineError, match=r"the reset command ended with status 3: .*jammed"):
+        failing.reset("command")
+    without = make(["true"])
+    with pytest.raises(LineError, match="no reset command is configured"):
+        without.reset("command")
+
+
+def test_a_reset_by_smp_is_not_the_rigs(make):
+    rig = make(["true"])
+    with pytest.raises(ValueError, match="asked of the application"):
+        rig.reset("smp")
+
+
+def test_a_line_that_is_not_read_back_is_not_known(make):
+    assert make(["true"]).line_level("recovery") is None
+
+
+def test_a_rig_of_a_power_switch_alone_is_needed(tmp_path):
+    nothing = {"board": "b", "uart": {"port": "x"}, "recovery": {"entry": ["smp"]}}
+    assert not Rig(BoardConfig.model_validate(nothing), "b").is_needed
+    assert Rig(BoardConfig.model_validate(nothing | {"power": power(tmp_path)}), "b").is_needed
+    assert Rig(BoardConfig.model_validate(nothing | {"reset": {"command": ["true"]}}), "b").is_needed
+
+
 # --- hanging and dying ----------------------------------------------------------------------------------------------
 
 
@@ -162,8 +274,107 @@ def test_a_probe_that_never_answers_is_given_up(monkeypatch, request):
         request.addfinalizer(rig.stop)
         with pytest.raises(ProbeError, match=r"asked for start: it did not answer within 2\.5 s") as caught:
             rig.start()
-    assert "unplug the probe and plug it in again" in str(caught.value)
+    assert caught.value.cause == "hangs"
+    assert "check the network, and restart the probe server" in str(caught.value)
     assert rig.pid is None
+
+
+# --- lying ----------------------------------------------------------------------------------------------------------
+
+_LIAR = """
+import json, os, sys
+if any(argument.endswith("rig_child") for argument in sys.orig_argv):
+    calls = os.fdopen(0, "rb", buffering=0)
+    def answer(text):
+        os.write(1, text.encode() + b"\\n")
+    while line := calls.readline():
+        call = json.loads(line)
+        good = {"id": call["id"], "result": None}
+        if call["method"] in ("start", "release"):
+            answer(json.dumps(good))
+            continue
+        LIE
+    os._exit(0)
+"""
+_LIES = {
+    "garbage": ('answer("<html>not json</html>")', "did not answer within .*, but printed 1 other lines .*<html>"),
+    "a list": ("answer('[1, 2]')", "did not answer within"),
+    "the wrong id": ("""answer('{"id": 999, "result": 5}')""", "did not answer within .*999"),
+    "no result": ("""answer('{"id": %d}' % call["id"])""", "its answer makes no sense"),
+    "the wrong type": ("""answer('{"id": %d, "result": "5"}' % call["id"])""", "its answer makes no sense: '5'"),
+    "too large a number": (
+        """answer('{"id": %d, "result": 99999999999}' % call["id"])""",
+        "its answer makes no sense: '99999999999'",
+    ),
+    "no end": ("""while True: os.write(1, b"x" * 65536)""", "it prints without end"),
+    "endless garbage": ("""while True: answer("noise")""", "did not answer within .*, but printed .*'noise'"),
+}
+
+
+@pytest.fixture
+def liar(tmp_path, monkeypatch, request):
+    """A rig whose child says what it likes once it was started."""
+
+    def start(lie):
+        (tmp_path / "sitecustomize.py").write_text(_LIAR.replace("LIE", lie))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        rig = line_rig(["true"], probe={"unique_id": "remote:127.0.0.1:1"})
+        request.addfinalizer(rig.stop)
+        rig.start()
+        return rig
+
+    return start
+
+
+@pytest.mark.parametrize(("lie", "told"), _LIES.values(), ids=_LIES)
+def test_a_child_that_lies_is_replaced_within_the_deadline(liar, monkeypatch, lie, told):
+    monkeypatch.setattr(Rig.call, "__kwdefaults__", {"deadline": 0.5})
+    rig = liar(lie)
+    pid = rig.pid
+    with pytest.raises(ProbeError, match=told) as caught:
+        rig.read32(RESETREAS)
+    assert caught.value.cause == "hangs"
+    assert "it was replaced" in str(caught.value)
+    assert rig.pid not in {pid, None}
+    assert ended(pid)
+
+
+def test_a_child_that_tells_nonsense_of_the_chip_is_replaced(liar):
+    rig = liar("""answer(json.dumps(good | {"result": {"application": "ajar", "network": "open"}}))""")
+    pid = rig.pid
+    with pytest.raises(ProbeError, match=r"its answer makes no sense: .*ajar"):
+        rig.chip_state()
+    assert rig.pid != pid
+
+
+def test_an_error_of_an_unknown_kind_is_an_error(liar):
+    rig = liar("""answer(json.dumps({"id": call["id"], "error": ["odd"], "kind": {}}))""")
+    pid = rig.pid
+    with pytest.raises(BoardError, match=r"dk-07: \['odd'\]"):
+        rig.read32(RESETREAS)
+    assert rig.pid == pid
+
+
+# --- dying ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_child_that_is_killed_during_a_call_is_an_error_at_once(make, tmp_path):
+    note = tmp_path / "note"
+    rig = make(["sh", "-c", f"echo $$ > {note}; exec sleep 600"])
+    pid = rig.pid
+
+    def kill():
+        wait_until(lambda: note.exists() and note.read_text().strip(), "the call")
+        os.kill(pid, signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill)
+        with pytest.raises(LineError, match="asked for set_line: its process has died") as caught:
+            rig.call("set_line", deadline=DEADLINE, name="recovery", asserted=True)
+        killed.result()
+    wait_until(lambda: ended(int(note.read_text())), "the end of the command that it ran")
+    assert "it was replaced, and everything released" in str(caught.value)
+    assert rig.pid not in {pid, None}
 
 
 def test_a_child_that_was_killed_is_an_error_once(sim):
@@ -175,6 +386,7 @@ def test_a_child_that_was_killed_is_an_error_once(sim):
     wait_until(lambda: ended(pid), "its death")
     with pytest.raises(ProbeError, match="its process has died") as caught:
         rig.read32(RESETREAS)
+    assert caught.value.cause == "died"
     assert "it was replaced, and everything released" in str(caught.value)
     assert not sim.admin.counters()["recovery_pin_low"]
     assert rig.pid not in {pid, None}
@@ -184,7 +396,7 @@ def test_a_child_that_was_killed_is_an_error_once(sim):
 def test_what_a_dying_child_said_is_told(make, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.exit('libusb is missing')\n")
-    with pytest.raises(ProbeError, match=r"its process has died; it said: .*libusb is missing"):
+    with pytest.raises(LineError, match=r"its process has died; it said: .*libusb is missing"):
         make(["true"])
 
 
@@ -204,7 +416,7 @@ def test_a_call_interrupted_by_ctrl_c_does_not_answer_the_next(sim, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(rig, "_answer", interrupted)
+        patch.setattr(rig._pipe, "_line", interrupted)
         with pytest.raises(KeyboardInterrupt):
             rig.probe_info()
     assert isinstance(rig.read32(RESETREAS), int), "not the answer to probe_info"

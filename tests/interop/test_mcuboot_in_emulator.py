@@ -50,6 +50,7 @@ port = "{port}"
 
 [recovery]
 entry = ["smp"]
+allow_no_way_back = true
 
 [bootloader]
 profile = "ncs-2.6"

@@ -246,6 +246,7 @@ def test_a_lost_request_is_sent_again_after_a_newline() -> None:
     assert bytes(server.slot) == data
     assert line.sent[3] == line.sent[2], "the sequence too"
     assert (upload.counters.retries, upload.counters.resyncs, line.flushes) == (1, 0, 1)
+    assert len(upload.counters.repeated) == 1
 
 
 def test_a_lost_response_is_made_good_by_the_offset() -> None:

@@ -1,0 +1,78 @@
+"""Why a board did not enter serial recovery: from evidence to a cause, a sentence and a remedy. Pure.
+
+The first rule that holds names the cause (`rules`); what else was tried and seen becomes the details.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_nrfdfu.board.case import Case
+from pytest_nrfdfu.board.evidence import Evidence
+from pytest_nrfdfu.board.observed import causes_in_words
+from pytest_nrfdfu.board.rules import RULES, anything
+from pytest_nrfdfu.config_types import BoardConfig
+from pytest_nrfdfu.errors import Diagnosis
+
+__all__ = ["Diagnosis", "diagnose"]
+
+_SHOWN = 160
+"""Characters of the console's end that are shown."""
+
+
+def diagnose(evidence: Evidence, config: BoardConfig) -> Diagnosis:
+    """The cause that the evidence speaks for most, what else was seen, and what to do."""
+    case = Case(evidence, config)
+    found = next((advice for rule in RULES if (advice := rule(case)) is not None), None) or anything(case)
+    return Diagnosis(found.cause, found.sentence, tuple(_details(case)), found.remedy)
+
+
+# --- the details ----------------------------------------------------------------------------------------------------
+
+
+def _details(case: Case) -> Iterator[str]:
+    seen = case.seen
+    for attempt in seen.attempts:
+        by = f" (reset: {attempt.reset})" if attempt.reset is not None else ""
+        yield f"Tried {attempt.entry}{by}: {attempt.problem.rstrip('.')}."
+    yield f"Seen on {case.port}: {_heard(case)}."
+    if seen.reset_causes is not None:
+        yield f"Reset causes (RESETREAS): {causes_in_words(seen.reset_causes)}."
+    if seen.pin_low is not None:
+        state, released = _level(seen.pin_low), _level(seen.pin_low_released)
+        yield f"The recovery pin reads {state} with the line asserted and {released} with it released."
+    if seen.line_level is not None:
+        yield f"The line's driver reads back {'active' if seen.line_level else 'inactive'} while it is asserted."
+    yield from _chip_details(case)
+    yield from (f"Known trouble of this host: {text.rstrip('.')}." for text in seen.port_trouble)
+
+
+def _chip_details(case: Case) -> Iterator[str]:
+    seen = case.seen
+    if seen.chip is not None:
+        yield f"The probe ({seen.chip.probe}) finds the application core {seen.chip.application}."
+    elif seen.chip_problem:
+        yield f"The probe says: {seen.chip_problem.rstrip('.')}."
+    if seen.slot_has_image is not None:
+        yield f"The primary slot begins {'with' if seen.slot_has_image else 'without'} an image's header."
+    if seen.reset_seen is not None:
+        yield f"The core {'was' if seen.reset_seen else 'was not'} reset when that was tried once more."
+
+
+def _level(low: bool | None) -> str:  # noqa: FBT001 - a level, not a mode
+    return "unknown" if low is None else "low" if low else "high"
+
+
+def _heard(case: Case) -> str:
+    heard, parts = case.seen.heard, []
+    if heard.application_answers:
+        parts.append(f"{heard.application_answers} answers of the running application")
+    if heard.broken_frames:
+        parts.append(f"{heard.broken_frames} broken frames")
+    if heard.text.strip():
+        parts.append(f"console text ending {heard.text.strip()[-_SHOWN:]!r}")
+    elif heard.received:
+        parts.append(f"{len(heard.received)} bytes")
+    if case.seen.after_reset:
+        parts.append(f"{len(case.seen.after_reset)} bytes after one more reset, without the entry")
+    return " and ".join(parts) or "nothing"

@@ -1,0 +1,70 @@
+"""What the doctor says of one part of a bench: fine, skipped or wrong, what was seen, and what to do next."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from pytest_nrfdfu.board.advice import PROBE_CAUSES
+from pytest_nrfdfu.errors import NrfDfuError, ProbeError, RecoveryNotEntered
+
+__all__ = ["Finding", "Skipped", "Status", "Step", "finding_of"]
+
+Status = Literal["fine", "skipped", "wrong"]
+
+
+class Finding(NamedTuple):
+    """What came of trying one part. `advice` may be there although it works: something known to make trouble."""
+
+    status: Status
+    seen: str
+    advice: str = ""
+    cause: str = ""
+    """A stable name of what is wrong, where there is one."""
+    details: tuple[str, ...] = ()
+    """What else was tried and seen, a sentence each."""
+
+
+class Step(NamedTuple):
+    """One part that was tried, in `seconds`."""
+
+    name: str
+    finding: Finding
+    seconds: float
+
+
+class Skipped(Exception):
+    """A part cannot or need not be tried; the text says why."""
+
+
+_ADVICE = {
+    "lease": "Wait for the other run to end, or take another unit: nrfdfu units lists them.",
+    "port": "Compare [uart] port with what nrfdfu discover lists.",
+    "probe": "Look at the probe's cable, and compare [probe] with what nrfdfu discover lists.",
+    "chip identity": "Look at the SWD wiring and the board's supply, and whether the probe is wired to this board.",
+    "line": "Look at the wiring of the line and at its table in the configuration.",
+    "reset": "Look at reset in [recovery], and at the wire to nRESET.",
+    "recovery": "Look at [recovery] entry, and at what is built into MCUboot: nrfdfu build PATH says it.",
+    "image list": "Look at the baud rate and at [bootloader]; read the SMP exchange in the report of a failing test.",
+    "leave recovery": "Look at whether the image in slot 0 was built for this board and for MCUboot.",
+    "console": "Look at [console] port, baudrate and banner.",
+}
+"""What to do where the error itself does not say."""
+_REMEDY = re.compile(
+    r"[;.:] (?=(?:add|check|close|compare|find|give|install|is|look|name|on Debian|plug|run|set|start|use|wait)\b)",
+    re.IGNORECASE,
+)
+"""Where the part of a message begins that says what to look at: messages end with it (see `errors`)."""
+
+
+def finding_of(step: str, error: NrfDfuError) -> Finding:
+    """What an error says of the part in which it was raised."""
+    if isinstance(error, RecoveryNotEntered) and error.diagnosis is not None:
+        diagnosis = error.diagnosis
+        return Finding("wrong", diagnosis.sentence, diagnosis.remedy, diagnosis.cause, diagnosis.details)
+    seen, *told = _REMEDY.split(str(error), maxsplit=1)
+    if isinstance(error, ProbeError) and error.cause in PROBE_CAUSES:
+        known = PROBE_CAUSES[error.cause]
+        return Finding("wrong", known.sentence, known.remedy, known.cause, (f"{seen.rstrip('.')}.",))
+    advice = told[0][:1].upper() + told[0][1:] if told else _ADVICE.get(step, "")
+    return Finding("wrong", seen, advice, getattr(error, "cause", ""))

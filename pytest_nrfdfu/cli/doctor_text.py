@@ -1,0 +1,86 @@
+"""The text of ``nrfdfu doctor``: a line or more for each part as it is tried, for people."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TextIO
+
+from pytest_nrfdfu.cli.doctor_findings import Status, Step
+
+__all__ = ["Writer", "conclusion"]
+
+_NAME, _STATUS = 15, 9
+"""Widths of the columns of names and statuses."""
+_NARROWEST, _WIDEST = 60, 110
+_COLOURS: Mapping[Status, str] = {"fine": "32", "skipped": "33", "wrong": "31;1"}
+"""SGR parameters (ECMA-48): green, yellow, bold red."""
+_BACK = "\r\x1b[K"
+"""To the beginning of the line, and clear it."""
+
+
+class Writer:
+    """Writes steps to a stream: with colours, and the part that is being tried, where that is a terminal."""
+
+    def __init__(self, stream: TextIO, environment: Mapping[str, str] = os.environ) -> None:
+        self._stream = stream
+        self._live = stream.isatty() and environment.get("TERM") != "dumb"
+        self._colours = self._live and not environment.get("NO_COLOR")
+        self._width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size().columns - 1))
+
+    def line(self, text: str = "") -> None:
+        """One line."""
+        print(text, file=self._stream, flush=True)
+
+    def began(self, name: str) -> None:
+        """A part is being tried: said on a terminal, where it is written over."""
+        if self._live:
+            print(f"  {name:<{_NAME}} ...", end="", file=self._stream, flush=True)
+
+    def ended(self, step: Step) -> None:
+        """What came of it."""
+        if self._live:
+            print(_BACK, end="", file=self._stream)
+        for line in self._lines(step):
+            self.line(line)
+
+    def _lines(self, step: Step) -> Iterable[str]:
+        finding = step.finding
+        status = f"{finding.status:<{_STATUS}}"
+        if self._colours:
+            status = f"\x1b[{_COLOURS[finding.status]}m{status}\x1b[0m"
+        indent = " " * (2 + _NAME + 1 + _STATUS)
+        first, *rest = self._wrap(finding.seen, indent) or [indent]
+        yield f"  {step.name:<{_NAME}} {status}{first[len(indent) :]}".rstrip()
+        yield from rest
+        if finding.status != "fine":
+            for detail in finding.details:
+                yield from self._wrap(f"- {detail}", indent, hanging="  ")
+        elif finding.details:
+            yield from self._wrap(" ".join(finding.details), indent)
+        if finding.advice:
+            yield from self._wrap(f"-> {finding.advice}", indent, hanging="   ")
+
+    def _wrap(self, text: str, indent: str, hanging: str = "") -> list[str]:
+        return textwrap.wrap(
+            text,
+            self._width,
+            initial_indent=indent,
+            subsequent_indent=indent + hanging,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+def conclusion(steps: Sequence[Step]) -> str:
+    """One sentence over all parts."""
+    wrong = [step.name for step in steps if step.finding.status == "wrong"]
+    skipped = [step.name for step in steps if step.finding.status == "skipped"]
+    left_out = f" ({len(skipped)} skipped: {', '.join(skipped)})" if skipped else ""
+    if not wrong:
+        return f"Everything that was tried is fine{left_out}."
+    if len(wrong) == 1:
+        return f"One part is wrong: {wrong[0]}{left_out}. Do what stands behind its arrow, then run this again."
+    return f"{len(wrong)} parts are wrong: {', '.join(wrong)}{left_out}. Begin with the first, then run this again."

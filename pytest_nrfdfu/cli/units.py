@@ -1,0 +1,155 @@
+"""``nrfdfu units``: lists units: free, held by whom, held back, how the last use went; holds one back, or releases it.
+
+Exit status 0; 1 where a configuration is wrong, or what was named is no unit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_nrfdfu.config import UnitConfig
+
+__all__ = ["describe", "main"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the subcommand with the arguments behind its name; returns the exit status."""
+    from pytest_nrfdfu.errors import NrfDfuError
+
+    given = _parser().parse_args(arguments)
+    try:
+        units = list(_units(given.config))
+        if given.action is None:
+            found = [describe(unit) for unit in units]
+            _print(json.dumps({"units": found}, indent=2) if given.json else _table(found))
+        else:
+            unit = _named(given.unit, units)
+            _hold(unit, given.reason) if given.action == "hold" else _release(unit)
+            _print(json.dumps(describe(unit), indent=2) if given.json else _line(describe(unit)))
+    except NrfDfuError as error:
+        print(f"nrfdfu units: error: {error}", file=sys.stderr)  # noqa: T201 - a program's message
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nrfdfu units",
+        description="List units: free, held by whom, held back, and how the last use went.",
+        epilog="A unit that is held back is left out of every run on this host until it is released.",
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    # A default of the subcommands would take the place of what stands before them.
+    for known, default in ((parser, None), (common, argparse.SUPPRESS)):
+        known.add_argument(
+            "--config", type=Path, metavar="PATH", default=default, help="folder or file, as --nrfdfu-config of pytest"
+        )
+        known.add_argument("--json", action="store_true", default=default or False, help="print one JSON object")
+    actions = parser.add_subparsers(dest="action", metavar="hold|release")
+    hold = actions.add_parser("hold", parents=[common], help="take a unit out, until it is released")
+    hold.add_argument("unit", metavar="UNIT", help="its id, or BOARD:ID")
+    hold.add_argument("--reason", required=True, help="what is wrong with it, for those who miss it")
+    release = actions.add_parser("release", parents=[common], help="let a unit be used again")
+    release.add_argument("unit", metavar="UNIT", help="its id, or BOARD:ID")
+    return parser
+
+
+def _units(config: Path | None) -> Iterator[UnitConfig]:
+    """All units of the suite's own configurations, or of those that ship with the package where it has none."""
+    from pytest_nrfdfu.bench.choice import config_folders
+    from pytest_nrfdfu.config import Catalogue, shipped_configs
+
+    own = config_folders(config, Path.cwd(), shipped_configs())[0]
+    catalogue = Catalogue([own])
+    for board in catalogue.boards:
+        for _, units in catalogue.find(board):
+            yield from units
+
+
+def _named(name: str, units: Sequence[UnitConfig]) -> UnitConfig:
+    from pytest_nrfdfu.bench.identity import is_unlimited
+    from pytest_nrfdfu.errors import ConfigError
+
+    limited = [unit for unit in units if not is_unlimited(unit) and unit.config.labgrid is None]
+    found = [unit for unit in limited if name in {unit.id, unit.name}]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(unit.name for unit in found or limited) or "none"
+    raise ConfigError(f"{name!r} means {len(found) or 'no'} units; write BOARD:ID, one of: {known}")
+
+
+def _hold(unit: UnitConfig, reason: str) -> None:
+    from pytest_nrfdfu.bench.identity import identify
+    from pytest_nrfdfu.bench.lease_dir import LeaseDir
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as containers have it
+        user = "somebody"
+    since = datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
+    LeaseDir().write(identify(unit).stable, "hold", {"reason": reason, "user": user, "since": since, "unit": unit.name})
+
+
+def _release(unit: UnitConfig) -> None:
+    from pytest_nrfdfu.bench.identity import identify
+    from pytest_nrfdfu.bench.lease_dir import LeaseDir
+
+    LeaseDir().remove(identify(unit).stable, "hold")
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def describe(unit: UnitConfig) -> dict[str, Any]:
+    """A unit, ready for JSON: name, file, state, why (of one held back), holder, last result."""
+    from pytest_nrfdfu.bench.identity import identify, is_unlimited
+    from pytest_nrfdfu.bench.lease import held_back, holder_of
+    from pytest_nrfdfu.bench.lease_dir import LeaseDir
+
+    shown: dict[str, Any] = {"unit": unit.name, "file": str(unit.file), "why": None, "holder": None, "last": None}
+    if is_unlimited(unit):
+        return {**shown, "state": "unlimited", "why": "simulated: every process starts its own"}
+    if unit.config.labgrid is not None:
+        coordinator = unit.config.labgrid.coordinator
+        return {**shown, "state": "labgrid", "why": f"ask its coordinator: labgrid-client -x {coordinator} who"}
+    why, holder = held_back(unit), holder_of(unit)
+    state = "held" if holder is not None else "held back" if why is not None else "free"
+    return {
+        **shown,
+        "state": state,
+        "why": why,
+        "holder": asdict(holder) if holder is not None else None,
+        "last": LeaseDir().read(identify(unit).stable, "result"),
+    }
+
+
+def _table(units: Sequence[dict[str, Any]]) -> str:
+    return "\n".join(_line(unit, max(len(other["unit"]) for other in units)) for unit in units) or "no units"
+
+
+def _line(unit: dict[str, Any], width: int = 0) -> str:
+    from pytest_nrfdfu.bench.lease import Holder
+
+    parts = [str(Holder(**unit["holder"])) if unit["holder"] else "", unit["why"] or "", _last(unit["last"])]
+    return f"{unit['unit']:<{width}}  {unit['state']:<9}  {'; '.join(part for part in parts if part)}".rstrip()
+
+
+def _last(result: dict[str, Any] | None) -> str:
+    if not result:
+        return ""
+    retired = f", retired: {result['retired']}" if result.get("retired") else ""
+    tests = f"{result['tests']} tests, {result['failed']} failed ({result['bench']} by the bench)"
+    return f"last used until {result['ended']}: {tests}{retired}"
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - a program's output

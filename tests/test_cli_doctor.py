@@ -1,0 +1,340 @@
+"""`nrfdfu doctor`: what it finds on a bench where all is well, and with each thing that can be wrong."""
+
+import json
+import subprocess
+import sys
+
+import firmware
+import pytest
+
+from pytest_nrfdfu import cli
+from pytest_nrfdfu.cli import doctor_steps
+from pytest_nrfdfu.cli.doctor_findings import Finding, Step, finding_of
+from pytest_nrfdfu.cli.doctor_text import Writer, conclusion
+from pytest_nrfdfu.errors import Diagnosis, LeaseError, LineError, ProbeError, RecoveryNotEntered, UartError
+
+PARTS = list(doctor_steps.PARTS)
+
+BENCH = """
+board = "bench"
+[sim]
+baudrate = 0
+flash_timing = "none"
+image = "app.bin"
+{sim}
+[uart]
+wait = 0.1
+[recovery]
+timeout = 1.0
+{recovery}
+[boot]
+timeout = 2.0
+{more}
+"""
+
+
+@pytest.fixture(scope="module")
+def image():
+    return firmware.signed_app()
+
+
+@pytest.fixture
+def examine(tmp_path, image, capfd, monkeypatch):
+    """Runs the doctor on a simulated bench; gives exit status and what `--json` prints."""
+    monkeypatch.setattr(doctor_steps, "_LISTEN", 0.5)
+    (tmp_path / "app.bin").write_bytes(image)
+
+    def examine(sim="", recovery="", more=""):
+        path = tmp_path / "bench.toml"
+        path.write_text(BENCH.format(sim=sim, recovery=recovery, more=more))
+        status = cli.main(["doctor", "--board", "bench", "--config", str(path), "--json"])
+        told = json.loads(capfd.readouterr().out)
+        assert told["ok"] is (status == 0)
+        return status, {step["name"]: step for step in told["steps"]}, told
+
+    return examine
+
+
+def statuses(steps):
+    return {name: step["status"] for name, step in steps.items()}
+
+
+def test_all_is_fine(examine):
+    status, steps, told = examine()
+    assert status == 0
+    assert statuses(steps) == dict.fromkeys(PARTS, "fine")
+    assert list(steps) == PARTS
+    assert (told["board"], told["unit"]) == ("bench", "bench")
+    assert steps["chip identity"]["seen"] == "nRF5340; application core open, network core off"
+    assert steps["recovery"]["seen"].startswith("by gpio; MCUboot answered after ")
+    assert steps["image list"]["seen"].startswith("slot 0: ")
+    assert "Booting Zephyr" in steps["console"]["seen"]
+    assert told["versions"]["probe"]
+    assert told["versions"]["pyocd"]
+    assert {key for step in steps.values() for key in step} == {
+        *("name", "status", "seen", "advice", "cause", "details", "seconds")
+    }
+
+
+CAUSES = {
+    "uart-silent": ("recovery", "Nothing came from the board", "that the board's TX (P0.20 on the DK) is wired"),
+    "uart-deaf": ("recovery", "The board does not hear the host", "Check the wire from the host's TX"),
+    "uart-loopback": ("recovery", "own requests come back", "between TX and RX"),
+    "line-open": ("recovery", "The recovery line does not reach the chip", "Check the wire from the line to that pin"),
+    "line-inverted": ("recovery", "The recovery line is inverted", "Change active in [recovery.line]"),
+    "reset-open": ("reset", "the core was not reset", "Look at the wire to nRESET"),
+    "no-power": ("chip identity", "The board has no power", "Switch the board on"),
+    "probe-busy": ("probe", "in use by another program", "Close the debugger"),
+    "probe-unplugged": ("probe", "The debug probe is gone", "Plug it in again"),
+    "probe-wrong-chip": ("chip identity", "is not an nRF5340", "Check which probe is wired to which board"),
+}
+
+
+@pytest.mark.parametrize("fault", CAUSES)
+def test_what_is_wrong_is_said_of_the_right_part(examine, fault):
+    part, seen, advice = CAUSES[fault]
+    status, steps, _ = examine(f'faults = ["{fault}"]')
+    assert status == 1
+    assert [name for name, step in steps.items() if step["status"] == "wrong"] == [part]
+    assert seen in steps[part]["seen"]
+    assert advice in steps[part]["advice"]
+
+
+def test_a_probe_that_hangs_is_given_up(examine, monkeypatch):
+    monkeypatch.setattr("pytest_nrfdfu.board.rig._START_TIMEOUT", 3.0)
+    status, steps, _ = examine('faults = ["probe-hangs"]')
+    assert status == 1
+    assert steps["probe"]["seen"] == "The debug probe does not answer."
+    assert steps["probe"]["advice"].startswith("Unplug it and plug it in again")
+    assert statuses(steps)["line"] == "fine"
+
+
+def test_other_parts_are_tried_all_the_same(examine):
+    """Without a probe there is no reset; port and line are tried, and the application is still asked."""
+    status, steps, _ = examine(
+        'faults = ["probe-unplugged"]\napplication_smp = "full"\nentrance = ["gpio", "boot-mode"]',
+        'entry = ["gpio", "smp"]',
+    )
+    assert status == 1
+    assert statuses(steps) == dict.fromkeys(PARTS, "fine") | {
+        "probe": "wrong",
+        "chip identity": "skipped",
+        "reset": "skipped",
+    }
+    assert steps["recovery"]["seen"].startswith("by smp; ")
+    assert steps["recovery"]["details"] == ["The entry gpio was not tried: it needs the probe and the chip behind it."]
+
+
+def test_a_locked_chip_rules_out_entries_that_need_its_registers(examine):
+    status, steps, _ = examine("locked = true", 'entry = ["boot-mode"]')
+    assert status == 1
+    assert steps["chip identity"]["status"] == "wrong"
+    assert steps["chip identity"]["cause"] == "chip-locked"
+    assert "application core locked" in steps["chip identity"]["seen"]
+    assert (
+        steps["recovery"]["seen"] == "The entry boot-mode was not tried: it needs a chip that is open to the debugger."
+    )
+
+
+def test_a_locked_chip_does_for_the_recovery_pin(examine):
+    status, steps, _ = examine("locked = true")
+    assert status == 0
+    assert steps["recovery"]["status"] == "fine"
+
+
+def test_a_slot_without_image_is_not_wrong(examine, tmp_path, image):
+    empty = tmp_path / "app.bin"
+    status, steps, _ = examine('entrance = ["gpio"]')
+    assert steps["leave recovery"]["status"] == "fine"
+    (tmp_path / "bench.toml").unlink()
+    empty.write_bytes(image[:-1] + bytes([image[-1] ^ 1]))  # its signature or hash does not fit any more
+    status, steps, _ = examine()
+    assert status == 0
+    assert steps["image list"]["seen"] == "it lists no image: no slot holds a valid one"
+    assert steps["leave recovery"]["status"] == "skipped"
+    assert "nothing to start" in steps["leave recovery"]["seen"]
+
+
+def test_flash_is_not_changed(examine):
+    """The entry no-application may erase the image's header; here it only resets, and the image is still listed."""
+    status, steps, _ = examine(
+        'entrance = ["gpio", "no-application"]',
+        'entry = ["no-application", "gpio"]\nallow_erase_header = true',
+        "[images.app]\nslot_address = 0x10000",
+    )
+    assert status == 0
+    assert steps["recovery"]["seen"].startswith("by gpio")
+    assert steps["image list"]["seen"].startswith("slot 0: ")
+
+
+def test_a_simulated_board_that_does_not_start_is_said(examine, tmp_path):
+    status, steps, _ = examine('image = "no.bin"'.replace("image", "public_key"))
+    assert status == 1
+    assert statuses(steps)["lease"] == "wrong"
+    assert set(list(statuses(steps).values())[2:]) == {"skipped"}
+
+
+# --- boards that are not simulated ----------------------------------------------------------------------------------
+
+REAL = """
+board = "real"
+[uart]
+port = "{port}"
+wait = 0.1
+[probe]
+unique_id = "remote:127.0.0.1:9"
+[recovery]
+entry = ["gpio", "smp"]
+timeout = 0.5
+[recovery.line]
+driver = "command"
+assert = ["{command}"]
+release = ["{command}"]
+[[unit]]
+id = "a"
+"""
+
+
+@pytest.fixture
+def real(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("NRFDFU_LEASE_DIR", str(tmp_path / "leases"))
+
+    def real(port="/dev/no-such-port", command="true"):
+        path = tmp_path / "real.toml"
+        path.write_text(REAL.format(port=port, command=command))
+        status = cli.main(["doctor", "--board", "real", "--config", str(path), "--json"])
+        return status, {step["name"]: step for step in json.loads(capfd.readouterr().out)["steps"]}
+
+    return real
+
+
+def test_a_port_that_is_not_there(real):
+    status, steps = real()
+    assert status == 1
+    assert steps["port"]["status"] == "wrong"
+    assert "/dev/no-such-port" in steps["port"]["seen"]
+    assert "Is the board plugged in" in steps["port"]["advice"]
+    assert steps["probe"]["cause"] == "probe-unreachable"
+    assert statuses(steps)["line"] == "fine"  # tried beside a port and a probe that do not work
+    assert steps["recovery"]["seen"] == "it needs the part 'port', which does not work"
+
+
+def test_a_line_whose_command_fails(real):
+    _, steps = real(command="false")
+    assert steps["line"]["status"] == "wrong"
+    assert "false" in steps["line"]["seen"]
+    assert steps["line"]["advice"]
+
+
+def test_a_unit_that_somebody_else_uses_is_not_touched(real, tmp_path):
+    touched = tmp_path / "touched"
+    source = """
+import sys, time
+from pathlib import Path
+from pytest_nrfdfu.bench.lease import LocalKeeper
+from pytest_nrfdfu.config import load
+lease = LocalKeeper().acquire(load(Path(sys.argv[1])), deadline=0, say=print)
+print("held", flush=True)
+sys.stdin.read()
+"""
+    real()  # which writes the file
+    with subprocess.Popen(
+        [sys.executable, "-c", source, str(tmp_path / "real.toml")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        status, steps = real(command=f"touch {touched}")
+        other.stdin.close()
+    assert status == 1
+    assert statuses(steps) == {**dict.fromkeys(PARTS, "skipped"), "config": "fine", "lease": "wrong"}
+    assert f"process {other.pid}" in steps["lease"]["seen"]
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--board", "no-such-board"], "is not known"),
+        (["--board", "rack-nrf5340dk"], "name one of them: rack-nrf5340dk:dk-01"),
+        (["--board", "nrf5340dk", "--config", "no-such-file"], "no such file"),
+    ],
+)
+def test_a_wrong_option_is_status_2(capfd, arguments, told):
+    assert cli.main(["doctor", *arguments]) == 2
+    assert told in " ".join(capfd.readouterr().out.split()).lower()
+
+
+# --- the text -------------------------------------------------------------------------------------------------------
+
+
+class Screen:
+    def __init__(self, terminal):
+        self.terminal = terminal
+        self.text = ""
+
+    def isatty(self):
+        return self.terminal
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+WRONG = Step("port", Finding("wrong", "cannot open it", "Plug it in.", details=("a", "b")), 0.1)
+
+
+def written(*, terminal, environment):
+    screen = Screen(terminal)
+    writer = Writer(screen, environment)
+    writer.began("port")
+    writer.ended(WRONG)
+    return screen.text
+
+
+def test_a_file_gets_plain_lines():
+    indent = " " * 27
+    assert written(terminal=False, environment={}) == (
+        f"  port            wrong    cannot open it\n{indent}- a\n{indent}- b\n{indent}-> Plug it in.\n"
+    )
+
+
+def test_a_terminal_sees_what_is_tried_and_gets_colours():
+    text = written(terminal=True, environment={})
+    assert text.startswith("  port            ...\r\x1b[K")
+    assert "\x1b[31;1mwrong" in text
+    assert "\x1b[31" not in written(terminal=True, environment={"NO_COLOR": "1"})
+
+
+def test_the_conclusion_counts():
+    fine, skipped = (Step("a", Finding("fine", ""), 0), Step("b", Finding("skipped", ""), 0))
+    assert conclusion([fine, skipped]) == "Everything that was tried is fine (1 skipped: b)."
+    assert conclusion([fine, WRONG]).startswith("One part is wrong: port. ")
+    assert conclusion([WRONG, skipped, WRONG]).startswith("2 parts are wrong: port, port (1 skipped: b). ")
+
+
+@pytest.mark.parametrize(
+    ("error", "finding"),
+    [
+        (UartError("cannot open X: gone; is it plugged in?"), ("cannot open X: gone", "Is it plugged in?", "")),
+        (LineError("it stuck. Check the relay"), ("it stuck", "Check the relay", "")),
+        (
+            LeaseError("held by x"),
+            ("held by x", "Wait for the other run to end, or take another unit: nrfdfu units", ""),
+        ),
+        (
+            ProbeError("in use; close it", cause="busy"),
+            ("The debug probe is in use", "Close the debugger", "probe-busy"),
+        ),
+        (
+            RecoveryNotEntered("long", Diagnosis("id", "It is so.", ("More.",), "Do this.")),
+            ("It is so.", "Do this.", "id"),
+        ),
+    ],
+)
+def test_a_message_is_taken_apart_into_what_was_seen_and_what_to_do(error, finding):
+    found = finding_of("lease", error)
+    assert found.status == "wrong"
+    assert found.seen.startswith(finding[0])
+    assert found.advice.startswith(finding[1])
+    assert found.cause == finding[2]

@@ -1,0 +1,110 @@
+"""``nrfdfu units``: what is free, who holds what, holding back and releasing."""
+
+import json
+import os
+import time
+
+import pytest
+
+from pytest_nrfdfu.bench.lease import LocalKeeper
+from pytest_nrfdfu.bench.lease_dir import VARIABLE
+from pytest_nrfdfu.cli import main
+from pytest_nrfdfu.config import load
+
+RACK = """
+[recovery]
+entry = ["smp"]
+[[unit]]
+id = "dk-07"
+uart.port = "/dev/dk-07"
+[[unit]]
+id = "dk-08"
+uart.port = "/dev/dk-08"
+[[unit]]
+id = "dk-09"
+uart.port = "/dev/dk-09"
+disabled = "no cable"
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "leases"))
+    (tmp_path / "hil_configs").mkdir()
+    (tmp_path / "hil_configs" / "rack.toml").write_text(RACK)
+    (tmp_path / "hil_configs" / "virtual.toml").write_text("[sim]\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def units(capsys):
+    def units(*arguments):
+        assert main(["units", *arguments, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return {unit["unit"]: unit for unit in found["units"]} if "units" in found else found
+
+    return units
+
+
+def states(found):
+    return {name: unit["state"] for name, unit in found.items()}
+
+
+def test_units_of_the_suites_own_configurations(units):
+    found = units()
+    assert states(found) == {
+        "rack:dk-07": "free",
+        "rack:dk-08": "free",
+        "rack:dk-09": "held back",
+        "virtual": "unlimited",
+    }
+    assert found["rack:dk-09"]["why"].endswith("rack.toml: no cable")
+
+
+def test_a_unit_that_is_held(units, folder, capsys):
+    first = load(folder / "hil_configs" / "rack.toml")[0]
+    lease = LocalKeeper().acquire([first], deadline=time.monotonic(), say=pytest.fail)
+    found = units()
+    assert states(found)["rack:dk-07"] == "held"
+    assert found["rack:dk-07"]["holder"]["pid"] == os.getpid()
+    assert main(["units"]) == 0
+    assert "rack:dk-07  held       rack:dk-07 is held by " in capsys.readouterr().out
+    lease.release()
+    assert states(units())["rack:dk-07"] == "free"
+
+
+def test_hold_and_release(units, capsys):
+    shown = units("hold", "dk-07", "--reason", "bad cable")
+    assert shown["state"] == "held back"
+    assert shown["why"].startswith("held back by ")
+    assert shown["why"].endswith(": bad cable")
+    assert states(units())["rack:dk-07"] == "held back"
+    assert units("release", "rack:dk-07")["state"] == "free"
+    assert states(units())["rack:dk-07"] == "free"
+    assert main(["units", "hold", "dk-08", "--reason", "hot"]) == 0
+    assert "held back  held back by" in capsys.readouterr().out
+
+
+def test_what_names_no_unit_is_refused(capsys):
+    for name in ("dk-10", "virtual"):
+        assert main(["units", "hold", name, "--reason", "x"]) == 1
+        assert f"error: '{name}' means no units; write BOARD:ID, one of: rack:dk-07, " in capsys.readouterr().err
+
+
+def test_how_the_last_use_went(units, folder, capsys):
+    from pytest_nrfdfu.bench.identity import identify
+    from pytest_nrfdfu.bench.lease_dir import LeaseDir
+
+    first = load(folder / "hil_configs" / "rack.toml")[0]
+    result = {"tests": 9, "failed": 3, "bench": 2, "retired": "no port", "ended": "2026-01-31T01:02:03"}
+    LeaseDir().write(identify(first).stable, "result", result)
+    assert units()["rack:dk-07"]["last"] == result
+    assert main(["units"]) == 0
+    told = "last used until 2026-01-31T01:02:03: 9 tests, 3 failed (2 by the bench), retired: no port"
+    assert told in capsys.readouterr().out
+
+
+def test_another_folder(units, folder):
+    (folder / "desk.toml").write_text('[recovery]\nentry = ["smp"]\n')
+    assert states(units("--config", "desk.toml")) == {"desk": "free"}
