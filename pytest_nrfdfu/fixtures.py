@@ -6,17 +6,18 @@ uses, and the others take the board from a private one, so a suite may define it
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_nrfdfu.errors import ConfigError, HashMismatch, SmpError
-from pytest_nrfdfu.report import BOARDS, POOL, REFLASH, SELECTION, STARTED, Steps, remember
+from pytest_nrfdfu.options import LEASE_TIMEOUT, RETIRE_AFTER, target_settings
+from pytest_nrfdfu.report import BOARDS, POOL, REFLASH, SELECTION, Steps, remember
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.bench.pool import Choice, Pool
+    from pytest_nrfdfu.bench.target import RecoveryTarget
     from pytest_nrfdfu.board.board import Board
     from pytest_nrfdfu.board.client import SmpClient
     from pytest_nrfdfu.board.console import ConsoleView
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from pytest_nrfdfu.board.unit import Unit
     from pytest_nrfdfu.image.build import Build
 
-__all__ = ["board", "boards", "build", "console", "dfu", "flashed", "recovery", "smp"]
+__all__ = ["board", "boards", "build", "console", "dfu", "flashed", "recovery", "recovery_target", "smp"]
 
 BOARD_PARAM = "_nrfdfu_board"
 BUILD_PARAM = "_nrfdfu_build"
+BOARDS_PARAM = "_nrfdfu_boards"
+BOARDS_ID = "boards"
+"""What the id of a test of several boards says in its place."""
 _HANDLE = "_nrfdfu_handle"
 
 NEEDS_BOARD = "needs a board: run pytest with --board NAME (nrf5340dk-sim is a simulated one)"
@@ -49,6 +53,14 @@ def _build_choice(request: pytest.FixtureRequest) -> Build:
     return chosen
 
 
+@pytest.fixture(scope="session", name=BOARDS_PARAM)
+def _boards_choice(request: pytest.FixtureRequest) -> Sequence[Choice]:
+    selection = request.config.stash.get(SELECTION, None)
+    if selection is None or not selection.boards:
+        pytest.skip("needs boards: run pytest with --board NAME, once for each")
+    return selection.boards
+
+
 def _the_one(request: pytest.FixtureRequest, selected: Sequence[Any], needs: str) -> Any:
     """The parameter; where a test asks by ``request.getfixturevalue``, which has none, the only one selected."""
     if hasattr(request, "param"):
@@ -68,26 +80,25 @@ def _pool(config: pytest.Config) -> Pool:
     if pool is None:
         from pytest_nrfdfu.bench.pool import Pool
 
-        pool = config.stash[POOL] = Pool()
+        worker: Mapping[str, str] = getattr(config, "workerinput", {})
+        pool = config.stash[POOL] = Pool(
+            lease_timeout=config.stash[LEASE_TIMEOUT],
+            retire_after=config.stash[RETIRE_AFTER],
+            run=worker.get("testrunuid", ""),  # not the environment's, which a run inside a worker inherits
+            say=Steps(config, "nrfdfu").say,
+        )
     return pool
 
 
-def _handle(request: pytest.FixtureRequest, choice: Choice) -> Board:
-    """A fresh handle over the unit that the pool holds for a choice, noted for the test's report."""
+def _handle(request: pytest.FixtureRequest, unit: Unit) -> Board:
+    """A fresh handle over a unit that the pool holds, noted for the test's report; reset if a test failed on it."""
     from pytest_nrfdfu.board.board import Board
 
-    node: pytest.Item = request.node
-    node.stash.setdefault(STARTED, time.monotonic())
-    unit = _pool(request.config).unit(choice)
     handle = Board(unit)
-    node.stash.setdefault(BOARDS, []).append(handle)
+    request.node.stash.setdefault(BOARDS, []).append(handle)
+    if _pool(request.config).take_reset(unit):
+        handle.reset(wait=False)
     return handle
-
-
-def _release(handle: Board) -> None:
-    """Let go of the lines that a test may have pressed."""
-    if handle.lines:
-        _unit(handle).rig.release()
 
 
 def _unit(handle: Board) -> Unit:
@@ -96,9 +107,9 @@ def _unit(handle: Board) -> Unit:
 
 @pytest.fixture(name=_HANDLE)
 def _board_handle(request: pytest.FixtureRequest, _nrfdfu_board: Choice) -> Iterator[Board]:
-    handle = _handle(request, _nrfdfu_board)
+    handle = _handle(request, _pool(request.config).unit(_nrfdfu_board))
     yield handle
-    _release(handle)
+    handle.release()
 
 
 @pytest.fixture
@@ -201,14 +212,29 @@ def console(_nrfdfu_handle: Board) -> ConsoleView:
 
 
 @pytest.fixture
-def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
+def boards(request: pytest.FixtureRequest, _nrfdfu_boards: Sequence[Choice]) -> Iterator[list[Board]]:
     """One unit for each ``--board``, for tests that need several."""
-    selection = request.config.stash.get(SELECTION, None)
-    if selection is None or not selection.boards:
-        pytest.skip("needs boards: run pytest with --board NAME, once for each")
-    handles = [_handle(request, choice) for choice in sorted(selection.boards, key=lambda choice: choice.label)]
-    if len({handle.unit for handle in handles}) != len(handles):
-        raise ConfigError("two --board entries mean the same unit")
+    mine = [handle.unit for handle in request.node.stash.get(BOARDS, [])]
+    units = _pool(request.config).several(_ordered(_nrfdfu_boards), keep=mine)
+    handles = [_handle(request, unit) for unit in units]
     yield handles
     for handle in handles:
-        _release(handle)
+        handle.release()
+
+
+@pytest.fixture
+def recovery_target(request: pytest.FixtureRequest) -> Iterator[RecoveryTarget]:
+    """A simulated nRF5340 in serial recovery, for a host of your own to update (``--nrfdfu-target-uart``)."""
+    from pytest_nrfdfu.bench.target import RecoveryTarget
+
+    with RecoveryTarget(**target_settings(request.config)) as target:
+        yield target
+
+
+def _ordered(choices: Sequence[Choice]) -> list[Choice]:
+    """In one order for every process. Those that leave no choice come first, so that the others do not take theirs."""
+    named = {unit.name for choice in choices if len(choice.units) == 1 for unit in choice.units}
+    for choice in choices:
+        if len(choice.units) == 1 and sum(choice.units == other.units for other in choices) > 1:
+            raise ConfigError(f"two --board entries mean the same unit: {', '.join(sorted(named))}")
+    return sorted(choices, key=lambda choice: (len(choice.units) > 1, choice.label))

@@ -1,96 +1,67 @@
 """pytest hooks: options, markers, parametrization, skip or require.
 
 Importing this module costs the standard library and pytest alone; what knows boards is imported when it is needed.
+
+Exit statuses of a run with ``--board``, beside pytest's own:
+
+=====  =================================================================================================
+0      all that ran has passed, and something was tested on a board
+1      something of the product has failed (or of the tests, the images, the configuration)
+10     bench trouble only: whatever failed has the category ``bench``
+11     nothing tested: nothing has failed, and no test has had a board
+=====  =================================================================================================
+
+A board that the ini file names is a default: where neither the command line nor the environment asks for one, and
+nothing requires one, a run that needs none is not told from others by status 11.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 
-from pytest_nrfdfu import fixtures, report
-from pytest_nrfdfu.errors import ConfigError, NrfDfuError
-from pytest_nrfdfu.fixtures import BOARD_PARAM, BUILD_PARAM, NEEDS_BOARD, NEEDS_BUILD
-from pytest_nrfdfu.report import POOL, REFLASH, SELECTION
+from pytest_nrfdfu import fixtures, outcomes, report, workers
+from pytest_nrfdfu.errors import ConfigError
+from pytest_nrfdfu.fixtures import BOARD_PARAM, BOARDS_ID, BOARDS_PARAM, BUILD_PARAM, NEEDS_BOARD, NEEDS_BUILD
+from pytest_nrfdfu.options import (
+    LEASE_TIMEOUT,
+    REFLASH_WAYS,
+    RETIRE_AFTER,
+    add_options,
+    asked,
+    folder,
+    number,
+    select,
+)
+from pytest_nrfdfu.report import POOL, RECORD, REFLASH, SELECTION, TRACE
 
 if TYPE_CHECKING:
-    from pytest_nrfdfu.bench.pool import Choice
+    from pytest_nrfdfu.bench.choice import Choice
     from pytest_nrfdfu.bench.selection import Selection
     from pytest_nrfdfu.image.build import Build
 
-_OPTIONS: Mapping[str, tuple[Literal["linelist", "string", "bool"], str]] = {
-    "board": (
-        "linelist",
-        "a board to test on (repeatable): NAME (any free unit), NAME:all (every unit), NAME:ID; globs work",
-    ),
-    "build": (
-        "linelist",
-        "a build to test (repeatable): [NAME=]PATH of a signed .bin or .hex, a dfu_application.zip or a west build",
-    ),
-    "config": ("string", "folder or file of board configurations (default: hil_configs below rootdir, then built-in)"),
-    "key": ("string", "the bootloader's public key: each image's signature is checked with it before it is uploaded"),
-    "require_board": ("bool", "a run without --board is an error instead of skips"),
-    "reflash": ("string", "auto: upload only when the active slot's hash differs; always; never"),
-}
-_REFLASH = ("auto", "always", "never")
+_LEASE_TIMEOUT = 60.0
+_RETIRE_AFTER = 2
 T = TypeVar("T")
 
 
 # --- options --------------------------------------------------------------------------------------------------------
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Command line and ini options."""
-    group = parser.getgroup("nrfdfu", "firmware update of nRF5340 boards")
-    short = os.environ.get("NRFDFU_SHORT_OPTIONS", "1") != "0"
-    for name, (kind, text) in _OPTIONS.items():
-        parser.addini(f"nrfdfu_{name}", text, type=kind, default=None)
-        option = "--nrfdfu-" + name.replace("_", "-")
-        dest = f"nrfdfu_{name}"
-        if kind == "linelist":
-            names = [f"--{name}", option] if short else [option]
-            group.addoption(*names, action="append", dest=dest, metavar="NAME" if name == "board" else "[NAME=]PATH",
-                            default=None, help=text)  # fmt: skip
-        elif kind == "bool":
-            group.addoption(option, action="store_true", dest=dest, default=None, help=text)
-        elif name == "reflash":
-            group.addoption(option, choices=_REFLASH, dest=dest, default=None, help=text)
-        else:
-            group.addoption(option, metavar="PATH", dest=dest, default=None, help=text)
-
-
-class _Asked(NamedTuple):
-    """The value of an option, None where nothing was asked for, and the folder that a relative path is relative to."""
-
-    value: Any
-    folder: Path
-
-
-def _option(config: pytest.Config, name: str) -> _Asked:
-    """Command line over environment over ini."""
-    kind = _OPTIONS[name][0]
-    here = Path(config.invocation_params.dir)
-    value = config.getoption(f"nrfdfu_{name}")
-    if value is not None:
-        return _Asked(value, here)
-    text = os.environ.get(f"NRFDFU_{name.upper()}")
-    if text is not None:
-        if kind == "linelist":
-            return _Asked([line.strip() for line in text.splitlines() if line.strip()], here)
-        return _Asked(text.strip().lower() in {"1", "true", "yes", "on"} if kind == "bool" else text, here)
-    return _Asked(config.getini(f"nrfdfu_{name}"), config.inipath.parent if config.inipath else config.rootpath)
+    add_options(parser)
+    # Before any other hook of theirs is called; not by pytest_plugins: pytest would warn that these modules were
+    # imported before it could rewrite their asserts.
+    for module in (fixtures, report, workers, outcomes):
+        pluginmanager.register(module, module.__name__)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Register fixtures, reports and markers, and resolve the options; UsageError where something is wrong."""
-    # Not by pytest_plugins: pytest would warn that these modules were imported before it could rewrite their asserts.
-    for module in (fixtures, report):
-        config.pluginmanager.register(module, module.__name__)
+    """Register markers, and resolve the options; UsageError where something is wrong."""
     config.addinivalue_line(
         "markers",
         'board(*names, requires=()): the boards that a test is for (globs): @pytest.mark.board("nrf5340dk")',
@@ -98,50 +69,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", 'build(*names): the builds that a test runs with (globs): @pytest.mark.build("app")'
     )
-    reflash = _option(config, "reflash").value or "auto"
-    if reflash not in _REFLASH:
-        raise pytest.UsageError(f"nrfdfu_reflash = {reflash!r}; known: {', '.join(_REFLASH)}")
+    reflash = asked(config, "reflash").value or "auto"
+    if reflash not in REFLASH_WAYS:
+        raise pytest.UsageError(f"nrfdfu_reflash = {reflash!r}; known: {', '.join(REFLASH_WAYS)}")
     config.stash[REFLASH] = reflash
-    try:
-        config.stash[SELECTION] = _select(config)
-    except NrfDfuError as error:
-        raise pytest.UsageError(str(error)) from error
-    selection = config.stash[SELECTION]
-    if _option(config, "require_board").value and not (selection and selection.boards):
+    config.stash[LEASE_TIMEOUT] = number(config, "lease_timeout", _LEASE_TIMEOUT)
+    config.stash[RETIRE_AFTER] = int(number(config, "retire_after", _RETIRE_AFTER))
+    config.stash[RECORD] = folder(config, "record")
+    config.stash[TRACE] = folder(config, "trace")
+    selection = select(config)
+    if asked(config, "require_board").value and not (selection and selection.boards):
         raise pytest.UsageError(
             "--nrfdfu-require-board: this run needs --board NAME (or NRFDFU_BOARD, or nrfdfu_board in the ini file)"
         )
-
-
-def _select(config: pytest.Config) -> Selection | None:
-    """The selection, or None if nothing was asked for (so that nothing is imported)."""
-    worker: Mapping[str, Any] = getattr(config, "workerinput", {})
-    if "nrfdfu" in worker:
-        from pytest_nrfdfu.bench.selection import from_data
-
-        return from_data(worker["nrfdfu"]) if worker["nrfdfu"] else None
-    boards, builds = _option(config, "board"), _option(config, "build")
-    if not boards.value and not builds.value:
-        return None
-    from pytest_nrfdfu.bench.selection import resolve
-
-    where, key = _option(config, "config"), _option(config, "key")
-    return resolve(
-        boards.value or (),
-        builds.value or (),
-        config=where.folder / Path(where.value).expanduser() if where.value else None,
-        root=config.rootpath,
-        cwd=builds.folder,
-        start=config.invocation_params.dir,
-        key=key.folder / Path(key.value).expanduser() if key.value else None,
-    )
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Hand the selection to a worker of pytest-xdist."""
-    selection = node.config.stash.get(SELECTION, None)
-    node.workerinput["nrfdfu"] = selection.to_data() if selection is not None else ""
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -164,6 +104,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if choices:
             labels = [f"board:{choice.label}" for choice in choices]
             metafunc.parametrize(BOARD_PARAM, choices, indirect=True, ids=labels, scope="session")
+    if BOARDS_PARAM in metafunc.fixturenames and selection.boards:
+        # So that its id tells that it needs several units at once: pytest-xdist's controller knows ids alone.
+        metafunc.parametrize(BOARDS_PARAM, [selection.boards], indirect=True, ids=[BOARDS_ID], scope="session")
     if BUILD_PARAM in metafunc.fixturenames:
         builds = _checked(_builds_for, metafunc.definition, selection)
         if builds:

@@ -41,6 +41,12 @@ def app(folder: Path, version: str = "1.2.3", size: int = 5000, name: str = "app
     return path
 
 
+_SETTINGS = (
+    *("BOARD", "BUILD", "CONFIG", "KEY", "REQUIRE_BOARD", "REFLASH", "SHORT_OPTIONS"),
+    *("LEASE_TIMEOUT", "RETIRE_AFTER", "RECORD", "TRACE"),
+)
+
+
 class Suite:
     """A product suite: boards in hil_configs, app.bin, tests."""
 
@@ -77,8 +83,9 @@ class Suite:
 
 def make(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     """A suite that the environment of the outer run says nothing about."""
-    for name in ("BOARD", "BUILD", "CONFIG", "REQUIRE_BOARD", "REFLASH", "SHORT_OPTIONS"):
+    for name in _SETTINGS:
         monkeypatch.delenv(f"NRFDFU_{name}", raising=False)
+    monkeypatch.setenv("NRFDFU_LEASE_DIR", str(pytester.path / "leases"))
     return Suite(pytester)
 
 

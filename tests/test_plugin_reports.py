@@ -39,7 +39,7 @@ MUTE = suites.FAST.replace("[boot]", '[console]\nbanner = "never"\n\n[boot]\ntim
 BROKEN = (
     """
 [uart]
-port = "loop://"
+port = "{port}"
 
 [probe]
 
@@ -50,7 +50,7 @@ release = ["sh", "-c", "echo relay 3 is not there; exit 7"]
 """
     + suites.SLOT
 )
-"""A rig whose recovery line does not work."""
+"""A rig whose recovery line does not work; its port is the test's."""
 
 
 @pytest.fixture
@@ -150,14 +150,16 @@ def trouble(tmp_path_factory):
     """One run with every kind of trouble, looked at by the tests below: its output and its JUnit XML."""
     folder = tmp_path_factory.mktemp("trouble")
     (folder / "hil_configs").mkdir()
-    for name, text in (("fast", suites.FAST), ("deaf", DEAF), ("mute", MUTE), ("broken", BROKEN)):
+    host, target = pty.openpty()
+    broken = BROKEN.replace("{port}", os.ttyname(target))
+    for name, text in (("fast", suites.FAST), ("deaf", DEAF), ("mute", MUTE), ("broken", broken)):
         (folder / "hil_configs" / f"{name}.toml").write_text(text)
     suites.app(folder)
     suites.app(folder, "9.0.0", size=0x70000, name="big.bin")
     (folder / "test_product.py").write_text(TROUBLE)
     arguments = ["--board=fast", "--board=deaf", "--board=mute", "--board=broken", "--build=app.bin", "--build=big.bin"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *suites.QUIET, "-rA", "--junitxml=junit.xml", *arguments],
+        [sys.executable, "-m", "pytest", *suites.QUIET, "-Werror", "-rA", "--junitxml=junit.xml", *arguments],
         cwd=folder,
         env=environment(COLUMNS="300"),
         capture_output=True,
@@ -165,6 +167,8 @@ def trouble(tmp_path_factory):
         timeout=simulator.DEADLINE * 3,
         check=False,
     )
+    os.close(host)
+    os.close(target)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     return done.stdout, cases(folder / "junit.xml")
 
@@ -211,8 +215,15 @@ def test_category(trouble, test, category, outcome):
 
 
 @pytest.mark.parametrize("test", ["test_passes", "test_expected_to_fail", "test_skips"])
-def test_no_category(trouble, test):
-    assert "category" not in dict(trouble[1][test][0])
+def test_category_of_what_did_not_fail(trouble, test):
+    assert [value for name, value in trouble[1][test][0] if name == "category"] == ["none"]
+
+
+def test_unit_and_build_of_every_test(trouble):
+    """Also where nothing was uploaded, and where no unit could be opened."""
+    assert dict(trouble[1]["test_skips"][0]) == {"unit": "fast", "category": "none"}
+    assert dict(trouble[1]["test_line_in_setup"][0]) == {"unit": "broken", "category": "bench"}
+    assert dict(trouble[1]["test_dfu_in_teardown"][0])["build"] == "app"
 
 
 def test_junit_properties_of_an_update(trouble):
@@ -221,7 +232,7 @@ def test_junit_properties_of_an_update(trouble):
     for test in ("test_passes", "test_assertion"):
         properties = dict(trouble[1][test][0])
         assert int(properties.pop("bytes_per_second")) > 0
-        properties.pop("category", None)
+        assert properties.pop("category") == ("test" if test == "test_assertion" else "none")
         assert properties == {
             "unit": "fast",
             "build": "app",
@@ -257,8 +268,7 @@ def test_messages(trouble):
     output = trouble[0]
     assert "the file has 459304 bytes, and the slot 458752" in section(output, "test_image[")
     entry = section(output, "ERROR at setup of test_bench_in_setup[board:deaf]")
-    assert "deaf did not enter serial recovery within 0.6 s. Tried: gpio" in entry
-    assert "that the recovery line reaches MCUboot's button" in entry
+    assert "RecoveryNotEntered: deaf did not enter serial recovery: " in entry
     line = section(output, "ERROR at setup of test_line_in_setup[board:broken]")
     assert "the recovery line's command ended with status 7" in line
     assert "relay 3 is not there" in line
@@ -270,7 +280,21 @@ def test_summary_after_failures(trouble):
     output = trouble[0]
     rows = [line.split() for line in output.splitlines() if line.startswith("fast  ")]
     assert [row[1:4] for row in rows[:2]] == [["app", "app", "1.2.3"]] * 2
-    assert "On deaf now: not known" in output
+    assert "On mute now: not known" in output
+
+
+def test_what_broke_is_counted(trouble):
+    """By what it means, category and unit; units that were given up are named."""
+    rows = [tuple(line.split()[:3]) for line in trouble[0].partition("= what broke =")[2].splitlines()]
+    assert {
+        ("product", "2", "test"),
+        ("update", "2", "dfu"),
+        ("update", "1", "protocol"),
+        ("update", "1", "image"),
+        ("bench", "4", "bench"),
+    } <= set(rows)
+    assert re.search(r"^bench .*broken \(2\), deaf \(2\)$", trouble[0], re.MULTILINE)
+    assert re.search(r"^deaf was retired: ", trouble[0], re.MULTILINE)
 
 
 # --- header, progress, summary --------------------------------------------------------------------------------------

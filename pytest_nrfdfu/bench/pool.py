@@ -1,159 +1,368 @@
-"""Which boards were asked for, and the units of them that this process holds until its run ends."""
+"""Which units this process uses: leases them, opens them, keeps them until its run ends, and retires bad ones.
+
+No process waits for a unit while it holds another one that it could give back, so runs and workers cannot block each
+other for ever; only a test of several units (`Pool.several`) holds one while it waits for the next, in one order for
+all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from pathlib import Path
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
+from pytest_nrfdfu.bench.choice import Choice, choose, config_folders
+from pytest_nrfdfu.bench.identity import identify, is_unlimited
+from pytest_nrfdfu.bench.lease import Keeper, Lease, LocalKeeper, LocalLease, held_back
+from pytest_nrfdfu.bench.lease_dir import LeaseDir
 from pytest_nrfdfu.bench.simulator import Simulator
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.config import BoardConfig, Catalogue, UnitConfig
-from pytest_nrfdfu.errors import BoardError, ConfigError
+from pytest_nrfdfu.config import BoardConfig, UnitConfig
+from pytest_nrfdfu.errors import BoardError, LeaseError
 
 __all__ = ["Choice", "Pool", "choose", "config_folders"]
 
-_ALL = "all"
+LEASE_TIMEOUT = 60.0
+"""Seconds to wait for a unit, if nothing else is asked for."""
+RETIRE_AFTER = 2
+"""Failures of category bench in a row, if nothing else is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What one parameter ``board:LABEL`` stands for: any of these units."""
+@dataclass(slots=True, eq=False)
+class _Use:
+    """A unit that this process has the lease of."""
 
-    label: str
-    units: tuple[UnitConfig, ...]
-
-    @property
-    def config(self) -> BoardConfig:
-        """The configuration that all of them share, for matching markers."""
-        return self.units[0].config
-
-    def matches(self, patterns: Iterable[str]) -> bool:
-        """Whether a marker's board names (globs count) mean this board: its own name, or one that it is like."""
-        names = (self.config.board, *self.config.compatible)
-        return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
-
-
-def choose(wanted: Iterable[str], catalogue: Catalogue) -> list[Choice]:
-    """What the values of ``--board`` select, each unit or board once; ConfigError where one selects nothing."""
-    choices: dict[str, Choice] = {}
-    for value in wanted:
-        pattern, _, which = value.partition(":")
-        for name, units in catalogue.find(pattern):
-            for choice in _of_board(name, units, which, value):
-                choices.setdefault(choice.label, choice)
-    return list(choices.values())
-
-
-def _of_board(name: str, units: list[UnitConfig], which: str, value: str) -> Iterator[Choice]:
-    if not which:
-        yield Choice(name, tuple(units))
-        return
-    named = [unit for unit in units if unit.id is not None]
-    hits = named if which == _ALL else [unit for unit in named if fnmatchcase(unit.id or "", which)]
-    if which == _ALL and not named:
-        hits = units
-    if not hits:
-        known = ", ".join(unit.id or "" for unit in named) or "none: its file has no [[unit]] tables"
-        raise ConfigError(f"--board {value}: {name} has no unit {which!r}; its units are {known}")
-    for unit in hits:
-        yield Choice(unit.name, (unit,))
-
-
-class Pool:
-    """The units that this process uses. Each is opened when first asked for and kept until `close`."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, Unit] = {}
-        self._opened: dict[str, ExitStack] = {}
-        """What closes each unit, by its name, in order of opening."""
-        self._simulators: dict[str, Simulator] = {}
-
-    def unit(self, choice: Choice) -> Unit:
-        """A unit for a choice; the same one every time, as long as it works. BoardError if none works.
-
-        A unit whose port was lost, or whose simulator or rig has died, is closed and opened anew.
-        """
-        self._drop_broken()
-        if choice.label in self._held:
-            return self._held[choice.label]
-        in_use = {unit.name: unit for unit in self._held.values()}
-        free = [unit for unit in choice.units if unit.name not in in_use]
-        # Two values of --board may mean the same unit: "dk:dk-07" and "dk". It is opened once, and both get it.
-        unit = self._open_any(choice.label, free) if free else in_use[choice.units[0].name]
-        self._held[choice.label] = unit
-        return unit
-
-    def simulator(self, unit: Unit) -> Simulator | None:
-        """The simulator behind a unit, if this pool started one."""
-        return self._simulators.get(unit.name)
+    source: UnitConfig
+    """What the lease was asked for by."""
+    lease: Lease
+    labels: set[str] = field(default_factory=set)
+    """Of the choices that it stands for."""
+    unit: Unit | None = None
+    """None while it is closed."""
+    simulator: Simulator | None = None
+    opened: ExitStack = field(default_factory=ExitStack)
+    """What closes it, in order of opening."""
+    failures: int = 0
+    """Of category bench, in a row."""
+    reset_due: bool = False
 
     @property
-    def held(self) -> list[Unit]:
-        """The units open now, each once."""
-        return list({unit.name: unit for unit in self._held.values()}.values())
+    def name(self) -> str:
+        return self.lease.unit.name
 
-    def _drop_broken(self) -> None:
-        for unit in self.held:
-            simulator = self._simulators.get(unit.name)
-            if unit.works and (simulator is None or simulator.running):
-                continue
-            self._held = {label: held for label, held in self._held.items() if held is not unit}
-            self._simulators.pop(unit.name, None)
-            with suppress(BoardError, OSError):  # it is broken: what cannot be closed must not hinder the next
-                self._opened.pop(unit.name).close()
+    @property
+    def works(self) -> bool:
+        return self.unit is not None and self.unit.works and (self.simulator is None or self.simulator.running)
 
-    def _open_any(self, label: str, units: list[UnitConfig]) -> Unit:
-        """The first of `units` that opens."""
-        failures: list[tuple[str, BoardError]] = []
-        for unit in units:
-            try:
-                return self._open(unit)
-            except BoardError as error:
-                failures.append((unit.name, error))
-        if len(failures) == 1:
-            raise failures[0][1]
-        told = "; ".join(f"{name}: {error}" for name, error in failures)
-        raise BoardError(f"no unit of {label} can be used: {told}")
-
-    def _open(self, chosen: UnitConfig) -> Unit:
-        config = chosen.config
+    def open(self) -> None:
+        """Start its simulator if it is simulated, open ports and rig; all or nothing."""
+        config = self.lease.unit.config
         simulator: Simulator | None = None
         with ExitStack() as opened:
             if config.simulated:
                 simulator = Simulator(config)
                 opened.callback(simulator.stop)
                 config = simulator.wired()
-            unit = Unit(chosen.name, config)
+            unit = Unit(self.name, config)
             opened.callback(unit.close)
             unit.open()
-            self._opened[chosen.name] = opened.pop_all()
-        if simulator is not None:
-            self._simulators[chosen.name] = simulator
-        return unit
+            self.opened = opened.pop_all()
+        self.unit, self.simulator = unit, simulator
 
     def close(self) -> None:
-        """Release and close everything, in reverse order of opening."""
-        self._held.clear()
-        self._simulators.clear()
-        with ExitStack() as closing:
-            for opened in self._opened.values():
-                closing.callback(opened.close)
-            self._opened = {}
+        """Close ports and rig, and stop its simulator; the lease stays."""
+        self.unit = self.simulator = None
+        self.opened.close()
 
 
-def config_folders(asked: Path | None, root: Path, shipped: Path, start: Path | None = None) -> list[Path]:
-    """Where configurations are looked for: what was asked for, or the suite's folder, then those of the package.
+class Pool:
+    """The units that this process uses. Each is leased and opened when first asked for, and kept until `close`.
 
-    ConfigError if what was asked for is not there.
+    `run`: the same for all workers of a run of pytest-xdist. `say` tells a person what is waited for. `retire_after`:
+    failures of category bench in a row after which a unit is not used any more; 0: never.
     """
-    if asked is not None:
-        if not asked.exists():
-            raise ConfigError(f"--nrfdfu-config {asked}: no such file or folder")
-        return [asked, shipped]
-    # An option's value that is a path outside may move pytest's rootdir up; where pytest was started counts as well.
-    owns = [folder / "hil_configs" for folder in (root, start or root)]
-    own = next((folder for folder in owns if folder.is_dir()), shipped)
-    return [own, shipped] if own.resolve() != shipped.resolve() else [shipped]
+
+    def __init__(
+        self,
+        *,
+        lease_timeout: float = LEASE_TIMEOUT,
+        retire_after: int = RETIRE_AFTER,
+        run: str = "",
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._run = run
+        self._keepers: dict[str, Keeper] = {}
+        self._lease_timeout = lease_timeout
+        self._retire_after = retire_after
+        self._say = say
+        self._uses: dict[str, _Use] = {}
+        """By the unit's name, in order of leasing."""
+        self.retired: dict[str, str] = {}
+        """Units that are not used any more in this run, by name, each with the reason. Their leases are kept."""
+        self.last_results: dict[str, dict[str, Any]] = {}
+        """How it went on each unit, by name: ``unit``, ``tests``, ``failed``, ``bench``, ``last``, ``ended``."""
+
+    # --- what tests get -----------------------------------------------------------------------------------------------
+
+    def unit(self, choice: Choice) -> Unit:
+        """A unit for a choice; the same one every time, as long as it works. BoardError or LeaseError if there is none.
+
+        A unit whose port was lost, or whose simulator or rig has died, is closed and opened anew.
+        """
+        use = self._used_for(choice)
+        if use is None:
+            # Two values of --board may mean the same unit: "dk:dk-07" and "dk". It is opened once, and both get it.
+            use = self._find(choice, share=True, keep=())
+        self._stands_for(choice, use)
+        return _open_one(use)
+
+    def several(self, choices: Sequence[Choice], keep: Collection[str] = ()) -> list[Unit]:
+        """A different unit for each choice. What this process holds is given back first, but for `keep` (unit names).
+
+        BoardError or LeaseError if they cannot be had.
+        """
+        found = [self._used_for(choice) for choice in choices]
+        if len({use.name for use in found if use is not None}) != len(choices):
+            self._give_back(keep)
+            found = []
+            for choice in choices:
+                use = self._used_for(choice)
+                if use is None or use in found:
+                    use = self._find(choice, share=False, keep=self._uses.keys())
+                found.append(use)
+        for use, choice in zip(found, choices, strict=True):
+            self._stands_for(choice, use)
+        return [_open_one(use) for use in found]
+
+    def simulator(self, unit: Unit) -> Simulator | None:
+        """The simulator behind a unit, if this pool started one."""
+        use = self._uses.get(unit.name)
+        return use.simulator if use is not None else None
+
+    @property
+    def held(self) -> list[Unit]:
+        """The units open now, each once."""
+        return [use.unit for use in self._uses.values() if use.unit is not None]
+
+    def take_reset(self, unit: Unit) -> bool:
+        """Whether a test has failed on a unit since this was asked last: it is to be reset before the next."""
+        use = self._uses.get(unit.name)
+        due = use is not None and use.reset_due
+        if use is not None:
+            use.reset_due = False
+        return due
+
+    def _stands_for(self, choice: Choice, chosen: _Use | None) -> None:
+        for use in self._uses.values():
+            use.labels.discard(choice.label)
+        if chosen is not None:
+            chosen.labels.add(choice.label)
+
+    # --- leasing and opening ------------------------------------------------------------------------------------------
+
+    def _used_for(self, choice: Choice) -> _Use | None:
+        """The unit that stands for a choice already, in working order; LeaseError if it was lost meanwhile."""
+        uses = [use for use in self._uses.values() if choice.label in use.labels and use.name not in self.retired]
+        if not uses:
+            return None
+        use = uses[0]
+        try:
+            use.lease.check()
+        except LeaseError:
+            self._drop(use)
+            raise
+        if use.works:
+            return use
+        _close(use)
+        return use if self._opens(use) is None else None
+
+    def _find(self, choice: Choice, *, share: bool, keep: Collection[str]) -> _Use:
+        """Lease and open one of a choice's units. `keep`: names of the units that are not given back for it."""
+        failures: dict[str, BoardError] = {}
+        while True:
+            usable, left_out = self._candidates(choice)
+            free = [unit for unit in usable if not self._has(unit) and not self._was_tried(unit, failures)]
+            mine = [use for use in self._uses.values() if share and use.unit is not None and use.source in choice.units]
+            if not free and mine:
+                return mine[0]
+            if not free:
+                raise _none_left(choice, failures, left_out)
+            try:
+                lease = self._lease(choice, free, mine, keep)
+            except LeaseError as error:
+                raise LeaseError("; ".join([str(error), *_in_words(failures)])) from None
+            if lease is None:
+                return mine[0]
+            source = lease.unit if lease.unit in free else free[0]
+            use = self._uses[lease.unit.name] = _Use(source, lease)
+            problem = self._opens(use)
+            if problem is None:
+                return use
+            failures[source.name] = problem
+
+    def _candidates(self, choice: Choice) -> tuple[list[UnitConfig], dict[str, str]]:
+        """Units of a choice that may be used, and why the others may not."""
+        left_out = {}
+        for unit in choice.units:
+            reason = self.retired.get(unit.name)
+            why = f"retired in this run: {reason}" if reason is not None else held_back(unit)
+            if why is not None:
+                left_out[unit.name] = why
+        return [unit for unit in choice.units if unit.name not in left_out], left_out
+
+    def _has(self, unit: UnitConfig) -> bool:
+        """Whether this process has the only one of a unit. A labgrid configuration may stand for many."""
+        return unit.config.labgrid is None and unit.name in self._uses
+
+    def _was_tried(self, unit: UnitConfig, failures: dict[str, BoardError]) -> bool:
+        """Whether asking for a unit again would give the same one."""
+        return unit.name in failures and (unit.config.labgrid is None or not self._retire_after)
+
+    def _lease(
+        self, choice: Choice, free: Sequence[UnitConfig], mine: Sequence[_Use], keep: Collection[str]
+    ) -> Lease | None:
+        """A lease of a free unit; None where none is free now and one of `mine` does as well."""
+        keeper = self._keeper(choice.config)
+        try:
+            return keeper.acquire(free, deadline=time.monotonic(), say=lambda _: None)
+        except LeaseError:
+            if mine:
+                return None
+        self._give_back(keep)
+        deadline = time.monotonic() + self._lease_timeout
+        try:
+            return keeper.acquire(free, deadline=deadline, say=self._say)
+        except LeaseError as error:
+            raise LeaseError(
+                f"{choice.label}: {error}; waited {self._lease_timeout:g} s (--nrfdfu-lease-timeout)"
+            ) from None
+
+    def _keeper(self, config: BoardConfig) -> Keeper:
+        """Who gives out the leases of a board's units: this host, or the coordinator of its [labgrid] table."""
+        key = config.labgrid.model_dump_json() if config.labgrid is not None else ""
+        if key not in self._keepers:
+            if config.labgrid is None:
+                self._keepers[key] = LocalKeeper(run=self._run)
+            else:
+                from pytest_nrfdfu.bench.labgrid import LabgridKeeper
+
+                self._keepers[key] = LabgridKeeper(config.labgrid, self._run)
+        return self._keepers[key]
+
+    def _opens(self, use: _Use) -> BoardError | None:
+        """Open a unit; the error if that fails so often that it is retired, or (where units never are) given back."""
+        while True:
+            try:
+                use.open()
+            except BoardError as error:
+                use.failures += 1
+                if not self._retire_after:
+                    self._drop(use)
+                    return error
+                if use.failures >= self._retire_after:
+                    self._retire(use, f"it could not be opened: {error}")
+                    return error
+            else:
+                return None
+
+    # --- how it goes --------------------------------------------------------------------------------------------------
+
+    def passed(self, name: str, test: str) -> None:
+        """A test has passed on the unit called `name`."""
+        use = self._uses.get(name)
+        if use is not None:
+            use.failures = 0
+            self._count(name, test, "passed", None)
+
+    def failed(self, name: str, test: str, category: str, reason: str) -> None:
+        """A test has failed on a unit: it is reset before the next, or retired if the bench was at fault too often."""
+        use = self._uses.get(name)
+        if use is None:
+            return
+        use.reset_due = True
+        bench = category == "bench"
+        use.failures = use.failures + 1 if bench else 0
+        self._count(name, test, "failed", category)
+        if bench and 0 < self._retire_after <= use.failures:
+            times = f"{use.failures} times in a row" if use.failures > 1 else "once"
+            self._retire(use, f"the bench failed {times}, the last time in {test}: {reason}")
+
+    def _count(self, name: str, test: str, outcome: str, category: str | None) -> None:
+        result = self._result(name)
+        result["tests"] += 1
+        result["failed"] += outcome == "failed"
+        result["bench"] += category == "bench"
+        result["last"] = {"test": test, "outcome": outcome, "category": category}
+
+    def _result(self, name: str) -> dict[str, Any]:
+        empty = {"unit": name, "tests": 0, "failed": 0, "bench": 0, "last": None, "retired": None, "ended": None}
+        return self.last_results.setdefault(name, empty)
+
+    def _retire(self, use: _Use, reason: str) -> None:
+        """Use a unit no more in this run. Its lease is kept, so that nobody else wastes time on it."""
+        self.retired[use.name] = reason
+        self._result(use.name)["retired"] = reason
+        _close(use)
+        if isinstance(use.lease, LocalLease):
+            use.lease.retire(reason)
+        self._say(f"{use.name} is not used any more: {reason}")
+
+    # --- giving back --------------------------------------------------------------------------------------------------
+
+    def _give_back(self, keep: Collection[str]) -> None:
+        """Give back what others may use meanwhile; retired units are nothing for others."""
+        for use in [use for name, use in self._uses.items() if name not in keep and name not in self.retired]:
+            self._drop(use)
+
+    def _drop(self, use: _Use) -> None:
+        """Close a unit, write down how it went, and give its lease back."""
+        self._uses.pop(use.name, None)
+        _close(use)
+        self._leave_result(use)
+        use.lease.release()
+
+    def _leave_result(self, use: _Use) -> None:
+        """For `nrfdfu units`, while nobody else has the unit."""
+        result = self.last_results.get(use.name)
+        if result is None or is_unlimited(use.source) or not isinstance(use.lease, LocalLease):
+            return
+        result["ended"] = datetime.now().astimezone().isoformat(timespec="seconds")
+        with suppress(LeaseError):  # it is for people, and no reason to fail
+            LeaseDir().write(identify(use.source).stable, "result", result)
+
+    def close(self) -> None:
+        """Close and give back everything, in reverse order of leasing."""
+        with ExitStack() as closing:
+            for use in self._uses.values():
+                closing.callback(use.lease.release)
+                closing.callback(self._leave_result, use)
+                closing.callback(use.close)
+            self._uses = {}
+
+
+def _open_one(use: _Use | None) -> Unit:
+    if use is None or use.unit is None:  # pragma: no cover - what is found is open
+        raise BoardError("the unit is closed")
+    return use.unit
+
+
+def _close(use: _Use) -> None:
+    """Close what may be broken: what cannot be closed must not hinder the next."""
+    with suppress(BoardError, OSError):
+        use.close()
+
+
+def _none_left(choice: Choice, failures: dict[str, BoardError], left_out: dict[str, str]) -> BoardError:
+    if len(failures) == 1 and not left_out.keys() - failures.keys():
+        return next(iter(failures.values()))
+    told = _in_words({**left_out, **failures})
+    if not told:
+        return BoardError(f"every unit of {choice.label} is in use by this test already")
+    return BoardError(f"no unit of {choice.label} can be used: {'; '.join(told)}")
+
+
+def _in_words(problems: Mapping[str, object]) -> list[str]:
+    return [f"{name}: {problem}" for name, problem in problems.items()]

@@ -43,7 +43,7 @@ class Selection:
                     {
                         "id": unit.id,
                         "file": str(unit.file),
-                        "config": unit.config.model_dump(mode="json", by_alias=True),
+                        "config": unit.config.model_dump(mode="json", by_alias=True, exclude_unset=True),
                     }
                     for unit in choice.units
                 ],

@@ -1,0 +1,74 @@
+"""What the values of ``--board`` mean: boards and units, found in the configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pytest_nrfdfu.config import BoardConfig, Catalogue, UnitConfig
+from pytest_nrfdfu.errors import ConfigError
+
+__all__ = ["Choice", "choose", "config_folders"]
+
+_ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one parameter ``board:LABEL`` stands for: any of these units."""
+
+    label: str
+    units: tuple[UnitConfig, ...]
+
+    @property
+    def config(self) -> BoardConfig:
+        """The configuration that all of them share, for matching markers."""
+        return self.units[0].config
+
+    def matches(self, patterns: Iterable[str]) -> bool:
+        """Whether a marker's board names (globs count) mean this board: its own name, or one that it is like."""
+        names = (self.config.board, *self.config.compatible)
+        return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def choose(wanted: Iterable[str], catalogue: Catalogue) -> list[Choice]:
+    """What the values of ``--board`` select, each unit or board once; ConfigError where one selects nothing."""
+    choices: dict[str, Choice] = {}
+    for value in wanted:
+        pattern, _, which = value.partition(":")
+        for name, units in catalogue.find(pattern):
+            for choice in _of_board(name, units, which, value):
+                choices.setdefault(choice.label, choice)
+    return list(choices.values())
+
+
+def _of_board(name: str, units: list[UnitConfig], which: str, value: str) -> Iterator[Choice]:
+    if not which:
+        yield Choice(name, tuple(units))
+        return
+    named = [unit for unit in units if unit.id is not None]
+    hits = named if which == _ALL else [unit for unit in named if fnmatchcase(unit.id or "", which)]
+    if which == _ALL and not named:
+        hits = units
+    if not hits:
+        known = ", ".join(unit.id or "" for unit in named) or "none: its file has no [[unit]] tables"
+        raise ConfigError(f"--board {value}: {name} has no unit {which!r}; its units are {known}")
+    for unit in hits:
+        yield Choice(unit.name, (unit,))
+
+
+def config_folders(asked: Path | None, root: Path, shipped: Path, start: Path | None = None) -> list[Path]:
+    """Where configurations are looked for: what was asked for, or the suite's folder, then those of the package.
+
+    ConfigError if what was asked for is not there.
+    """
+    if asked is not None:
+        if not asked.exists():
+            raise ConfigError(f"--nrfdfu-config {asked}: no such file or folder")
+        return [asked, shipped]
+    # An option's value that is a path outside may move pytest's rootdir up; where pytest was started counts as well.
+    owns = [folder / "hil_configs" for folder in (root, start or root)]
+    own = next((folder for folder in owns if folder.is_dir()), shipped)
+    return [own, shipped] if own.resolve() != shipped.resolve() else [shipped]

@@ -1,0 +1,114 @@
+"""The end of a run, in words: what was put on which board and how it was proved, and what broke."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_nrfdfu.report.categories import CRASHED, OTHER_CATEGORY, group_of
+from pytest_nrfdfu.report.header import HASH_DIGITS
+from pytest_nrfdfu.report.keys import RESULTS
+from pytest_nrfdfu.report.results import RUN, Run
+
+if TYPE_CHECKING:
+    import pytest
+    from _pytest.terminal import TerminalReporter
+
+__all__ = ["write_summary"]
+
+_COLUMNS = (
+    "unit",
+    "build",
+    "image",
+    "version",
+    "hash",
+    "bytes",
+    "seconds",
+    "bytes/s",
+    "retries",
+    "verified by",
+    "running",
+)
+
+
+def _row(result: dict[str, Any]) -> tuple[str, ...]:
+    uploaded = result["bytes"]
+    return (
+        result["unit"],
+        result["build"],
+        result["image"],
+        result["version"],
+        (result["hash"] or "-")[:HASH_DIGITS],
+        str(uploaded) if uploaded else "none sent",
+        f"{result['seconds']:.2f}" if uploaded else "-",
+        f"{result['rate']:.0f}" if uploaded else "-",
+        str(result["retries"]),
+        result["proof"] if result["verified"] else "NOT: " + result["proof"],
+        result["running"],
+    )
+
+
+def write_summary(reporter: TerminalReporter, config: pytest.Config) -> None:
+    """Nothing, if the run had nothing to do with boards."""
+    run, results = config.stash.get(RUN, Run()), config.stash.get(RESULTS, [])
+    if results or run.holds:
+        reporter.section("firmware updates")
+        if results:
+            _write_updates(reporter, results)
+        for name, holds in run.holds.items():
+            reporter.write_line(f"On {name} now: {holds}")
+    if _concerns_boards(run) or results or run.holds:
+        _write_troubles(reporter, run)
+    if run.record:
+        reporter.write_line(f"nrfdfu record: {run.record}")
+
+
+def _concerns_boards(run: Run) -> bool:
+    """Whether something broke beside tests that use no board."""
+    return bool(run.retired) or any(
+        unit or category not in {OTHER_CATEGORY, CRASHED} for category, unit in run.troubles
+    )
+
+
+def _write_updates(reporter: TerminalReporter, results: list[dict[str, Any]]) -> None:
+    _write_table(reporter, [_COLUMNS, *(_row(part) for result in results for part in result["reports"] or [result])])
+    for result in results:
+        for note in result["notes"]:
+            reporter.write_line(f"{result['unit']} {result['build']}: {note}")
+    if any(result["simulated"] for result in results):
+        reporter.write_line("Figures of simulated boards are simulated: no firmware was executed.")
+
+
+def _write_troubles(reporter: TerminalReporter, run: Run) -> None:
+    if not (run.troubles or run.retired):
+        return
+    reporter.section("what broke")
+    rows = list(_trouble_rows(run.troubles))
+    if rows:
+        _write_table(reporter, [("what", "tests", "category", "on"), *rows])
+    for worker, nodeid in run.crashed:
+        reporter.write_line(
+            f"Worker {worker} died in {nodeid}: what that test did to its board, and what the worker's units hold now,"
+            " is not known."
+        )
+    for name, why in run.retired.items():
+        reporter.write_line(f"{name} was retired: {why}")
+
+
+def _trouble_rows(troubles: Counter[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
+    for category in sorted({category for category, _ in troubles}, key=lambda name: group_of(name).rank):
+        units = Counter({unit: count for (found, unit), count in troubles.items() if found == category})
+        yield group_of(category).name, str(units.total()), category or "not known", _counted(units)
+
+
+def _counted(units: Counter[str]) -> str:
+    return ", ".join(f"{unit or 'no board'} ({count})" for unit, count in sorted(units.items()))
+
+
+def _write_table(reporter: TerminalReporter, rows: Sequence[Iterable[str]]) -> None:
+    cells = [tuple(row) for row in rows]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
+    for row in cells:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        reporter.write_line("  ".join(padded).rstrip(), bold=row is cells[0])
