@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import textwrap
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and item.stash.get(_FAILED, None) is None:
         error = call.excinfo.value if call.excinfo is not None else None
-        reason = next(iter(str(error).splitlines()), "")[:_REASON]
+        reason = _in_short(error)
         item.stash[_FAILED] = _Failure(category_of(error), reason)
     if report.when == "call":
         item.stash[_RAN] = report.passed
@@ -96,6 +97,15 @@ def _tell(item: pytest.Item, boards: list[Board]) -> None:
         blamed = len(boards) == 1 or failure.reason.startswith(name)
         category = failure.category if blamed or failure.category != _BENCH else ""
         pool.failed(name, item.nodeid, category, failure.reason)
+
+
+def _in_short(error: BaseException | None) -> str:
+    """An error in a line: where there is a diagnosis, its cause and remedy; else what fits of its first line."""
+    diagnosis = getattr(error, "diagnosis", None)
+    if diagnosis is not None:
+        return f"it did not enter serial recovery: {diagnosis.sentence} {diagnosis.remedy}"
+    first = next(iter(str(error).splitlines()), "")
+    return textwrap.shorten(first, _REASON, placeholder=" ...")
 
 
 # --- of the run -------------------------------------------------------------------------------------------------------

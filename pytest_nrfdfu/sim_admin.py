@@ -159,9 +159,12 @@ class SimAdmin:
         `lost`: done, but no response. `late`: the response comes so many seconds later. `before`: bytes sent in front
         of it. `damage`: one bit is written wrong.
         """
-        settings: dict[str, object] = {"nth": nth, "times": times, "ignored": ignored, "lost": lost, "damage": damage}
-        settings |= {"rc": rc, "back": back, "late": late, "before": before.hex()}
-        self._call("inject", upload={name: value for name, value in settings.items() if value})
+        switches = {"ignored": ignored, "lost": lost, "damage": damage}
+        settings = {"nth": nth, "times": times} | {name: value for name, value in switches.items() if value}
+        settings |= {"rc": rc} if rc is not None else {}
+        # What is not asked for is left out, so that it does not undo what is armed for the same request.
+        given = {"back": back, "late": late, "before": before.hex()}
+        self._call("inject", upload=settings | {name: value for name, value in given.items() if value})
 
     def disarm(self) -> None:
         """Forget what `reset_after`, `hang_after` and `upload_fault` asked for."""

@@ -197,6 +197,10 @@ class Board:
         """What was proved on the unit may not hold any more, `why` in words: the next `flashed` looks again."""
         self._unit.forget(why)
 
+    def traffic(self, *, since: float) -> list[tuple[float, str, bytes]]:
+        """What the SMP port carried since a time (seconds, monotonic): time, ``tx`` or ``rx``, bytes."""
+        return self._unit.transcript(since)
+
     def exchanges(self, *, since: float, last: int) -> list[str]:
         """The last SMP messages and faults on the port since a time (seconds, monotonic), one line each."""
         return decode_traffic(self._unit.transcript(since))[-last:]

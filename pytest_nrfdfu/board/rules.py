@@ -28,6 +28,8 @@ from pytest_nrfdfu.board.rules_rig import (
 __all__ = ["RULES", "anything"]
 
 Rule = Callable[[Case], Advice | None]
+_SOME_BROKEN = 2
+"""Broken frames: one may be what a reset cut off."""
 
 
 # --- what the wire shows --------------------------------------------------------------------------------------------
@@ -60,6 +62,18 @@ def _unreadable(case: Case) -> Advice | None:
         f"What comes on {case.port} cannot be read, at none of the usual baud rates either.",
         "Check the baud rate that MCUboot's devicetree gives (current-speed), that board and adapter share ground, and"
         " that the adapter's voltage is the board's.",
+    )
+
+
+def _damaged(case: Case) -> Advice | None:
+    broken = case.seen.heard.broken_frames
+    if broken < _SOME_BROKEN or case.booted or case.seen.heard.application_answers:
+        return None
+    return Advice(
+        "frames-damaged",
+        f"Answers come on {case.port}, and none of them whole: {broken} frames were damaged on their way.",
+        "Check cable, hub and common ground, that nothing else reads the port, and a J-Link's mass storage (J-Link"
+        " Commander, MSDDisable); a slower baud rate on both sides helps where the cable is the trouble.",
     )
 
 
@@ -214,6 +228,7 @@ RULES: tuple[Rule, ...] = (
     nobody,
     _joined,
     _unreadable,
+    _damaged,
     pin_does_not_follow,
     not_reset,
     line_does_not_move,

@@ -14,19 +14,19 @@ import warnings
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pytest_nrfdfu.board import port_trouble, port_users, ports
 from pytest_nrfdfu.board.console import Console
+from pytest_nrfdfu.board.traffic import Traffic, TrafficLog
 from pytest_nrfdfu.errors import PortGone, UartError
 from pytest_nrfdfu.smp import console as framing
 
-__all__ = ["Received", "Traffic", "Uart"]
+__all__ = ["Received", "Uart"]
 
 _POLL = 0.1
 """Seconds between looks at whether the port is to be closed, where a read cannot be cancelled."""
 _WRITE_TIMEOUT = 5.0
-_KEEP_TRAFFIC = 400
 _CLOSE_TIMEOUT = 2.0
 _VANISHES_WITHIN = 0.5
 """Seconds from a reset within which the system has taken a transient port away; a judgement, not measured."""
@@ -52,14 +52,6 @@ class Received(NamedTuple):
 
     time: float
     packet: bytes
-
-
-class Traffic(NamedTuple):
-    """Bytes that passed, for people: ``tx`` from the host, ``rx`` from the board."""
-
-    time: float
-    direction: Literal["tx", "rx"]
-    data: bytes
 
 
 @dataclass(slots=True)
@@ -100,7 +92,7 @@ class Uart:
         self.baudrate = baudrate
         self.transient = transient
         self.console = Console()
-        self.traffic: deque[Traffic] = deque(maxlen=_KEEP_TRAFFIC)
+        self.traffic = TrafficLog()
         self.faults: deque[tuple[float, framing.Fault]] = deque(maxlen=100)
         self.bytes_received = 0
         self._flow_control = flow_control

@@ -225,7 +225,7 @@ class Unit:
 
     def transcript(self, since: float = 0.0) -> list[tuple[float, str, bytes]]:
         """What the port carried since a time (seconds, monotonic), oldest first."""
-        return [(t.time, t.direction, t.data) for t in list(self.uart.traffic) if t.time >= since]
+        return [(t.time, t.direction, t.data) for t in self.uart.traffic if t.time >= since]
 
     @staticmethod
     def now() -> float:

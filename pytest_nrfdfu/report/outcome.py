@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nrfdfu.errors import NrfDfuError
 from pytest_nrfdfu.report.categories import NOTHING_FAILED, OTHER_CATEGORY
-from pytest_nrfdfu.report.keys import BOARDS, CATEGORY, PENDING, SELECTION, STARTED, UPDATES, Facts, attach
+from pytest_nrfdfu.report.keys import BOARDS, CATEGORY, PENDING, SELECTION, STARTED, TRACE, UPDATES, Facts, attach
 
 if TYPE_CHECKING:
     import pytest
@@ -50,6 +50,12 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
             _add(item, report, CATEGORY, category_of(error))
         for board in boards:
             report.sections.extend(_attachments(item, call.when, board))
+    if boards and (report.failed or (call.when == "teardown" and item.config.stash.get(TRACE, None) is not None)):
+        from pytest_nrfdfu.report.traces import keep
+
+        kept = keep(item, boards)
+        if kept and report.failed:
+            report.sections.append((f"Captured log nrfdfu trace {call.when}", kept))
     facts = _facts(item, boards)
     if item.config.stash.get(SELECTION, None) is not None:
         attach(report, facts)

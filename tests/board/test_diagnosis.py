@@ -93,6 +93,7 @@ TABLE = {
     "no-image-no-answer": seen(slot_has_image=False),
     "host-port-trouble": seen(port_trouble=["ModemManager probes this port; stop it"]),
     "application-silent": seen("smp", reset="smp"),
+    "frames-damaged": seen(received=b"\x06\x09AAs\n" * 2, broken_frames=2),
     "not-clear": seen(received=b"hello, world\r\n", text="hello, world\n"),
 }
 
