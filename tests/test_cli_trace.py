@@ -29,7 +29,7 @@ def test_decode_prints_a_line_for_each_message(tmp_path: Path, capsys) -> None:
     assert main(["trace", "decode", str(write(tmp_path / "a"))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 11
-    assert lines[3].split() == "0.1500 s <- image upload seq 1, rc 0, off 512 after 50.0 ms".split()
+    assert lines[3] == "  0.1500 s <- image upload  seq 1, rc 0, off 512  after 50.0 ms"
     assert lines[-1] == "5 requests, 5 responses"
 
 
@@ -62,21 +62,29 @@ def test_diff_tells_by_its_status_whether_a_difference_matters(tmp_path: Path, c
 
 
 def test_lint_tells_by_its_status_whether_something_was_found(tmp_path: Path, capsys) -> None:
-    pytest.importorskip("pytest_nrfdfu.wire.lint")
     assert main(["trace", "lint", str(write(tmp_path / "a"))]) == 0
     assert "Nothing wrong was found." in capsys.readouterr().out
     assert main(["trace", "lint", str(write(tmp_path / "b", damage=True))]) == 1
-    assert "finding" in capsys.readouterr().out
+    assert "1 finding: 1 error." in capsys.readouterr().out
     assert main(["trace", "lint", "--json", str(tmp_path / "b")]) == 1
-    assert json.loads(capsys.readouterr().out)["findings"]
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["severity"], finding["direction"], finding["times"]) == ("error", "tx", 1)
+
+
+def test_lint_says_the_same_fault_once_unless_asked(tmp_path: Path, capsys) -> None:
+    sent = tuple(Chunk(None, "tx", one.request.replace(b"\n", b"\r\n")) for one in exchanges(UPLOAD))
+    (tmp_path / "a").write_text(records.dumps(Capture(sent)))
+    assert main(["trace", "lint", "--json", str(tmp_path / "a")]) == 1
+    (once,) = json.loads(capsys.readouterr().out)["findings"]
+    assert main(["trace", "lint", "--json", "--all", str(tmp_path / "a")]) == 1
+    each = json.loads(capsys.readouterr().out)["findings"]
+    assert len(each) == once["times"] == 5
 
 
 @pytest.mark.parametrize("command", [["decode"], ["lint"], ["diff"]])
 def test_what_cannot_be_read_is_named(tmp_path: Path, capsys, command: list[str]) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("this is not a capture\n")
-    if command == ["lint"]:
-        pytest.importorskip("pytest_nrfdfu.wire.lint")
     assert main(["trace", *command, str(path), *([str(path)] if command == ["diff"] else [])]) == 2
     said = capsys.readouterr().err
     assert "nrfdfu trace: error:" in said
