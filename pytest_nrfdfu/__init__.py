@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_nrfdfu.bench.target import RecoveryTarget
     from pytest_nrfdfu.board.board import Board
     from pytest_nrfdfu.board.client import SmpClient
     from pytest_nrfdfu.board.console import ConsoleView
@@ -45,6 +46,7 @@ _HOME = {
     "DfuReport": "board.report",
     "Image": "image.mcuboot",
     "Recovery": "board.dfu",
+    "RecoveryTarget": "bench.target",
     "SmpClient": "board.client",
 }
 
@@ -68,6 +70,7 @@ __all__ = [
     "ProbeError",
     "Recovery",
     "RecoveryNotEntered",
+    "RecoveryTarget",
     "SmpClient",
     "SmpError",
     "SmpMalformed",

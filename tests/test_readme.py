@@ -1,11 +1,13 @@
 """What the README shows is run: its tests, its configuration, its commands."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import get_args
 
 import firmware
+import hosts
 import pytest
 
 from pytest_nrfdfu import cli, options
@@ -27,10 +29,15 @@ def blocks(language: str) -> list[str]:
 def test_python_examples_pass_on_the_simulated_board(pytester: pytest.Pytester) -> None:
     image = pytester.path / "app.signed.bin"
     image.write_bytes(firmware.signed_app())
+    host = [sys.executable, str(Path(hosts.__file__)), "right"]
+    pytester.makeconftest(
+        "import builtins, subprocess\n"
+        f"builtins.start_my_host = lambda port: subprocess.Popen([*{host!r}, port, '115200', {str(image)!r}])\n"
+    )
     for number, block in enumerate(blocks("python")):
         pytester.makepyfile(**{f"test_readme_{number}": block})
     result = pytester.runpytest_subprocess("--board", "nrf5340dk-sim", "--build", f"app={image}", timeout=120)
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=4)
 
 
 def test_configuration_is_valid() -> None:
@@ -56,9 +63,10 @@ def test_every_entry_and_reset_is_told_of() -> None:
 
 
 def test_commands_of_nrfdfu_exist() -> None:
-    named = set(re.findall(r"nrfdfu (doctor|discover|provision|config-schema|build|sim)\b", README.read_text()))
-    assert named == {"doctor", "discover", "provision", "config-schema", "build", "sim"}
-    assert named <= set(cli._COMMANDS)
+    text = README.read_text()
+    assert [name for name in cli._COMMANDS if not re.search(rf"nrfdfu {name}\b", text)] == []
+    commands = re.findall(r"^(?:\$ )?(?:\.venv/bin/)?nrfdfu (\S+)", "\n".join(blocks("sh")), re.MULTILINE)
+    assert set(commands) <= set(cli._COMMANDS)
 
 
 def test_what_the_doctor_says_is_what_it_says() -> None:
