@@ -143,19 +143,33 @@ class Catalogue:
     """All boards that can be asked for, by name."""
 
     def __init__(self, folders: list[Path]) -> None:
-        """`folders`: TOML files, or folders of them; the first one that knows a name wins."""
+        """`folders`: TOML files, or folders of them; the first one that knows a name wins.
+
+        A file that is wrong is only told where its boards may be meant (`find`); one that was named itself, at once.
+        """
         self._units: dict[str, list[UnitConfig]] = {}
+        self.broken: dict[Path, ConfigError] = {}
+        """Files that cannot be used, and why."""
         self._names: list[list[str]] = []
         self.sources = folders
         for folder in folders:
             found: dict[str, list[UnitConfig]] = {}
-            for file in sorted(folder.glob("*.toml")) if folder.is_dir() else [folder]:
-                for unit in load(file):
-                    found.setdefault(unit.config.board, []).append(unit)
+            for unit in self._load(folder):
+                found.setdefault(unit.config.board, []).append(unit)
             self._names.append(sorted(found))
             for name, units in found.items():
                 _refuse_twins(units)
                 self._units.setdefault(name, units)
+
+    def _load(self, folder: Path) -> Iterator[UnitConfig]:
+        if not folder.is_dir():
+            yield from load(folder)
+            return
+        for file in sorted(folder.glob("*.toml")):
+            try:
+                yield from load(file)
+            except ConfigError as error:
+                self.broken[file] = error
 
     @property
     def boards(self) -> list[str]:
@@ -169,6 +183,9 @@ class Catalogue:
         anything, so that the configurations that ship as examples do not join a suite's own. A simulated board is only
         selected by its own name: a glob in a nightly run's command line must not let it stand in for real ones.
         """
+        for file, error in self.broken.items():
+            if pattern not in self._units or file.stem == pattern:
+                raise error
         if pattern in self._units:
             yield pattern, self._units[pattern]
             return

@@ -117,21 +117,32 @@ def explain(error: ValidationError, file: Path, text: str, unit: int | None, sch
     return "\n".join(lines)
 
 
+def _meant(word: str, known: list[str], hint: str) -> str:
+    """`hint` with the known word that is nearest to one, or nothing."""
+    near = difflib.get_close_matches(word, known, 1)
+    return hint.format(repr(near[0])) if near else ""
+
+
 def _what(item: ErrorDetails, schema: type[BaseModel]) -> str:
     """One thing that is wrong, with what would be right."""
-    message = item["msg"].removeprefix("Value error, ")
+    message, given = item["msg"].removeprefix("Value error, "), item["input"]
     match item["type"]:
         case "extra_forbidden":
             known = _known_keys(item["loc"], schema)
-            near = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
-            return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; known here: {', '.join(known)}"
+            near = _meant(str(item["loc"][-1]), known, "did you mean {}?")
+            text = f"unknown key; {near or 'known here: ' + ', '.join(known)}"
         case "union_tag_invalid":
-            return f"driver {item['ctx']['tag']!r} is not known; known: {item['ctx']['expected_tags']}"
+            text = f"driver {item['ctx']['tag']!r} is not known; known: {item['ctx']['expected_tags']}"
         case "union_tag_not_found":
-            return "a driver must be named: driver = ..."
+            keys = [str(key) for key in given] if isinstance(given, dict) else []
+            text = "a driver must be named: driver = ..." + _meant("driver", keys, "; is {} meant to be it?")
         case "missing":
-            return "this key is missing"
+            text = "this key is missing"
         case "value_error":
-            return message
+            text = message
+        case "literal_error":
+            words = re.findall(r"'([^']*)'", message)
+            text = f"{message}, not {given!r}" + _meant(str(given), words, "; did you mean {}?")
         case _:
-            return f"{message}, not {item['input']!r}"
+            text = f"{message}, not {given!r}"
+    return text

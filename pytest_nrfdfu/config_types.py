@@ -108,6 +108,29 @@ class BootModeConfig(Table):
         return self
 
 
+def _entry_problem(entry: Entry, recovery: RecoveryConfig) -> str:
+    """Why an entry cannot work with the reset that is configured for it, in words."""
+    reset = recovery.reset_for(entry)
+    if entry == "boot-mode" and reset in _HARD_RESETS:
+        return (
+            f'entry "boot-mode" with reset = "{reset}": the boot mode is kept in a register that such a reset clears;'
+            ' use reset = "system" or "ctrl-ap"'
+        )
+    if entry == "gpio" and recovery.clear_reset_causes and reset not in {"system", "ctrl-ap"}:
+        return (
+            f'clear_reset_causes with reset = "{reset}": the probe clears the causes of its own reset only; use reset ='
+            ' "system"'
+        )
+    if entry == "gpio" and reset in _SOFT_RESETS and not recovery.clear_reset_causes:
+        return (
+            f'entry "gpio" with reset = "{reset}": MCUboot ignores the recovery pin after a soft reset; use reset ='
+            ' "pin", "line" or "power", or clear_reset_causes = true with reset = "system"'
+        )
+    if entry == "pin-reset" and reset not in {"pin", "line", "command"}:
+        return f'entry "pin-reset" with reset = "{reset}": it is the reset pin itself; use reset = "pin" or "line"'
+    return ""
+
+
 class RecoveryConfig(Table):
     """How the board is brought into serial recovery."""
 
@@ -130,6 +153,15 @@ class RecoveryConfig(Table):
     allow_no_way_back: bool = False
     """Upload to slot 0 although every entry needs a running application, which an upload cut off halfway destroys."""
 
+    @model_validator(mode="after")
+    def _entries_can_work(self) -> RecoveryConfig:
+        problem = next(filter(None, (_entry_problem(entry, self) for entry in self.entry)), "")
+        if not problem:
+            return self
+        if self.reset is not None and len(self.entry) > 1:
+            problem += "; or leave reset out, and each entry gets one that it can work with"
+        raise ValueError(problem)
+
     def reset_for(self, entry: Entry) -> ResetKind:
         """How the board is reset for an entry."""
         if self.reset is not None:
@@ -148,7 +180,7 @@ class ResetConfig(Table):
     line: LineConfig | None = None
     command: tuple[str, ...] | None = Field(default=None, min_length=1)
     """For reset = "command": run without a shell; when it has ended the board has been reset."""
-    hold: float = Field(default=0.02, gt=0)
+    hold: float = Field(default=0.02, gt=0, le=5)
     """Seconds that nRESET is held."""
 
 
@@ -277,14 +309,6 @@ class BoardConfig(Table):
         return self.images.get("app", ImageConfig())
 
     @model_validator(mode="after")
-    def _entries_can_work(self) -> BoardConfig:
-        for entry in self.recovery.entry:
-            problem = _entry_problem(entry, self.recovery)
-            if problem:
-                raise ValueError(problem)
-        return self
-
-    @model_validator(mode="after")
     def _entries_have_what_they_need(self) -> BoardConfig:
         if self.simulated or self.labgrid is not None:  # filled in later
             return self
@@ -341,26 +365,3 @@ class BoardConfig(Table):
 def _same_port(one: str, other: str) -> bool:
     """Whether two ports are one; /dev/serial/by-id holds links to the names that the kernel gives."""
     return one == other or ("://" not in one + other and os.path.realpath(one) == os.path.realpath(other))
-
-
-def _entry_problem(entry: Entry, recovery: RecoveryConfig) -> str:
-    """Why an entry cannot work with the reset that is configured for it, in words."""
-    reset = recovery.reset_for(entry)
-    if entry == "boot-mode" and reset in _HARD_RESETS:
-        return (
-            f'entry "boot-mode" with reset = "{reset}": the boot mode is kept in a register that such a reset clears;'
-            ' use reset = "system" or "ctrl-ap"'
-        )
-    if entry == "gpio" and recovery.clear_reset_causes and reset not in {"system", "ctrl-ap"}:
-        return (
-            f'clear_reset_causes with reset = "{reset}": the probe clears the causes of its own reset only; use reset ='
-            ' "system"'
-        )
-    if entry == "gpio" and reset in _SOFT_RESETS and not recovery.clear_reset_causes:
-        return (
-            f'entry "gpio" with reset = "{reset}": MCUboot ignores the recovery pin after a soft reset; use reset ='
-            ' "pin", "line" or "power", or clear_reset_causes = true with reset = "system"'
-        )
-    if entry == "pin-reset" and reset not in {"pin", "line", "command"}:
-        return f'entry "pin-reset" with reset = "{reset}": it is the reset pin itself; use reset = "pin" or "line"'
-    return ""

@@ -397,3 +397,32 @@ def test_the_shipped_configurations_are_good():
     assert {"nrf5340dk-sim", "nrf5340dk-wired"} <= set(catalogue.boards)
     ((_, (unit,)),) = catalogue.find("nrf5340dk-sim")
     assert unit.config.compatible == ("nrf5340dk",)
+
+
+def test_a_wrong_file_hinders_its_own_boards_alone(write, tmp_path):
+    write(SIMULATED, "good.toml")
+    wrong = write("[sim]\nbaudrat = 9600\n", "wrong.toml")
+    catalogue = Catalogue([tmp_path])
+    assert [name for name, _ in catalogue.find("good")] == ["good"]
+    assert list(catalogue.broken) == [wrong]
+    for asked in ("wrong", "*", "other"):
+        with pytest.raises(ConfigError, match="baudrat: unknown key"):
+            list(catalogue.find(asked))
+    with pytest.raises(ConfigError, match="baudrat"):
+        Catalogue([wrong])
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("[recovery]\nentry = ['gpoi']\n", 2, "did you mean 'gpio'?"),
+        ("[sim]\nfaults = ['uart-dead']\n", 2, "did you mean 'uart-deaf'?"),
+        ("[recovery.line]\ndrivr = 'serial'\n", 1, "is 'drivr' meant to be it?"),
+        ("[sim]\n[recovery]\nentry = ['gpio', 'boot-mode']\nreset = 'pin'\n", 2, "or leave reset out"),
+        ("[sim]\n[reset]\nhold = 11\n", 3, "less than or equal to 5"),
+    ],
+)
+def test_what_was_probably_meant_is_said(write, text, line, words):
+    said = refused(write(text))
+    assert f":{line}: " in said
+    assert words in said

@@ -184,7 +184,7 @@ def test_config_option(suite):
 )
 def test_wrong_config(suite, text, phrases):
     file = suite.add_board("wrong", text)
-    message = error(suite.run_inside("--board", "fast"))
+    message = error(suite.run_inside("--board", "wrong"))
     assert message.startswith(str(file))
     for phrase in phrases:
         assert phrase in message

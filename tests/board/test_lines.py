@@ -3,6 +3,7 @@
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from simulator import DEADLINE, wait_until
@@ -114,7 +115,7 @@ def test_a_power_cycle_is_off_the_time_to_settle_and_on(log, monkeypatch):
         with log.open("a") as file:
             file.write(f"{seconds}\n")
 
-    monkeypatch.setattr(lines.time, "sleep", sleep)
+    monkeypatch.setattr(lines, "time", SimpleNamespace(sleep=sleep))  # not that of subprocess, which waits as well
     made.cycle()
     assert log.read_text().split() == ["off", "2.5", "on"]
 
