@@ -71,6 +71,14 @@ def test_lint_tells_by_its_status_whether_something_was_found(tmp_path: Path, ca
     assert (finding["severity"], finding["direction"], finding["times"]) == ("error", "tx", 1)
 
 
+def test_words_are_explained_behind_the_findings_and_not_without_any(tmp_path: Path, capsys) -> None:
+    main(["trace", "lint", str(write(tmp_path / "a", damage=True))])
+    text = capsys.readouterr().out
+    assert text.index("error: line-crlf") < text.index("The words used here") < text.index("1 finding")
+    main(["trace", "lint", str(write(tmp_path / "b"))])
+    assert "The words used here" not in capsys.readouterr().out
+
+
 def test_lint_says_the_same_fault_once_unless_asked(tmp_path: Path, capsys) -> None:
     sent = tuple(Chunk(None, "tx", one.request.replace(b"\n", b"\r\n")) for one in exchanges(UPLOAD))
     (tmp_path / "a").write_text(records.dumps(Capture(sent)))

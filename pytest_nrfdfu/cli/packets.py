@@ -40,7 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nrfdfu packets",
         description="Print the exact bytes of a correct upload through MCUboot serial recovery: image list, first, "
-        "second and last chunk, reset, with the board's answers. What to compare with when writing a host.",
+        "second and last chunk, reset, with the board's answers, and the rules that they follow. What to compare with "
+        "when writing a host.",
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="signed .bin or .hex, dfu_application.zip, build")
     parser.add_argument("--chunk", type=int, default=256, metavar="N", help="bytes of the image in a packet (256)")
@@ -48,8 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--smp-version", type=int, choices=(1, 2), default=2, help="what the headers say (2)")
     parser.add_argument("--image-number", type=int, metavar="N", help="the upload's image number (left out: 0)")
     parser.add_argument("--name", metavar="NAME", help="which image of a build with several")
-    parser.add_argument("--format", choices=("hex", "c", "json"), default="hex", help="annotated hex, C arrays, JSON")
-    parser.add_argument("--json", action="store_true", help="the same as --format json")
+    parser.add_argument(
+        "--format", choices=("hex", "c", "json"), default="hex", help="rules and annotated hex, C arrays, JSON"
+    )
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)  # as other commands have it
     parser.add_argument("--colour", "--color", choices=("auto", "always", "never"), default="auto")
     return parser
 

@@ -60,7 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     lint = _command(commands, "lint", _lint, "what is wrong in a host's packets, and how it should be")
     lint.add_argument("capture", type=Path, metavar="FILE")
     lint.add_argument("--profile", metavar="NAME", help="the bootloader, such as ncs-2.6 (default: MCUboot's defaults)")
-    lint.add_argument("--all", action="store_true", help="every place, not each kind of fault once")
+    lint.add_argument(
+        "--all",
+        action="store_true",
+        help="print every finding (otherwise the first of each rule, and how many there are)",
+    )
     diff = _command(commands, "diff", _diff, "where two hosts' captures of the same update differ, and if it matters")
     diff.add_argument("a", type=Path, metavar="A")
     diff.add_argument("b", type=Path, metavar="B")
@@ -118,7 +122,7 @@ def _lint(given: argparse.Namespace) -> int:
         colour = paint_for(sys.stdout, given.colour).on
         shown = (lint.render(finding, colour).rstrip("\n") + "\n" for finding in findings)
         primer = [lint.PRIMER.rstrip("\n") + "\n"] if findings else []
-        write_lines(itertools.chain(primer, shown, [_verdict([finding.severity.value for finding in findings])]))
+        write_lines(itertools.chain(shown, primer, [_verdict([finding.severity.value for finding in findings])]))
     return 1 if any(finding.severity is lint.Severity.ERROR for finding in findings) else 0
 
 

@@ -126,7 +126,11 @@ def _header_fields(packet: bytes) -> Iterator[Field]:
     agrees = "" if header.length == came else f"; {came} came"
     group = _GROUPS.get(header.group, "unknown")
     meanings = (
-        (0, 1, f"SMP version {header.version + 1}, op {header.op}: {op_name(header.op)}"),
+        (
+            0,
+            1,
+            f"SMP version {header.version + 1} ({header.version} in the field), op {header.op}: {op_name(header.op)}",
+        ),
         (1, 2, f"flags {header.flags}"),
         (2, 4, f"payload length {header.length}{agrees}"),
         (4, 6, f"group {header.group}: {group}"),

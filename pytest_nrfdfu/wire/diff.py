@@ -6,6 +6,7 @@ Steps of the same name are put beside each other; then each is compared in the a
 from __future__ import annotations
 
 import difflib
+import itertools
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -106,18 +107,21 @@ def render(comparison: Comparison, names: tuple[str, str], paint: Paint, width: 
     differing = {one.step for one in comparison.differences if one.matters}
     for number, (left, right) in enumerate(comparison.pairs, start=1):
         mark = paint("!", "red") if number in differing else " "
-        yield f"{number:3} {mark} {_cell(left, column)}  {_cell(right, column)}".rstrip()
+        begin = f"{number:3} {mark}"
+        for ours, theirs in itertools.zip_longest(_cell(left, column), _cell(right, column), fillvalue=""):
+            yield f"{begin} {ours:<{column}}  {theirs}".rstrip()
+            begin = " " * 5
     yield ""
     yield from _render_first(comparison, paint, width)
     yield from _render_others(comparison, paint, width)
 
 
-def _cell(step: Step | None, width: int) -> str:
+def _cell(step: Step | None, width: int) -> list[str]:
+    """What a step says, in lines of `width`."""
     if step is None:
-        return f"{'-':<{width}}"
+        return ["-"]
     answered = "" if step.answered == len(step.sent) else f", {step.answered} of {len(step.sent)} answered"
-    text = f"{step.said}{answered}"
-    return f"{text:<{width}}" if len(text) <= width else f"{text[: width - 3]}..."
+    return textwrap.wrap(f"{step.said}{answered}", width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -145,7 +149,7 @@ def _render_bytes(first: Difference, paint: Paint) -> Iterator[str]:
             continue
         yield ""
         when = "" if frame.time_first is None else f" at {frame.time_first:.4f} s"
-        yield f"  {name}, bytes {frame.start} to {frame.end - 1}{when}:"
+        yield f"  {name}, {frame.end - frame.start} bytes from byte {frame.start}{when}:"
         for (part, says), data in zip(_said(frame), (field.data for field in body_fields(frame)), strict=True):
             differs = bool(other) and (part, says) not in other
             for is_first, row in hex_rows(data):

@@ -127,7 +127,17 @@ class Step:
             words = op_name(self.sent[0].header.op) if self.sent[0].header else ""
             return f"{self.name} ({words})" if words else self.name
         digest = hashlib.sha256(self.image).hexdigest()[:8]
-        return f"{self.name}: {len(self.sent)} x {self.chunks} = {len(self.image)} bytes ({digest}...)"
+        return f"{self.name}: {len(self.image)} bytes in {self._counted} ({digest}...)"
+
+    @property
+    def _counted(self) -> str:
+        """How many chunks of which sizes, each offset once, and how many requests were sent again."""
+        offsets = [one.off for one in self.sent if one.off is not None]
+        count = len(set(offsets))
+        again = len(offsets) - count + sum(one.repeated for one in self.sent)
+        sizes = self.chunks.replace(" ", ", ")
+        chunks = f"1 chunk of {sizes}" if count == 1 else f"{count} chunks of {sizes}"
+        return f"{chunks}, {again} sent again" if again else chunks
 
 
 _FARTHEST = 1 << 24

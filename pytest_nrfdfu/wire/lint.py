@@ -21,6 +21,7 @@ from pytest_nrfdfu.wire.exchange import exchanges
 from pytest_nrfdfu.wire.frames import Frame, Item, Message
 from pytest_nrfdfu.wire.rules import crc, header, length, lines, link, markers, payload, upload
 from pytest_nrfdfu.wire.rules.base import Effect, Finding, Rule, Scene, Severity
+from pytest_nrfdfu.wire.rules.context import in_context
 from pytest_nrfdfu.wire.rules.render import PRIMER, render
 from pytest_nrfdfu.wire.rules.separate import separated
 
@@ -47,7 +48,7 @@ def lint(capture: Capture, *, profile: BootloaderProfile | None = None) -> list[
     silent = {id(item) for finding, item in framing if finding.effect is not Effect.ANSWERS}
     found = [finding for finding, _ in framing]
     found += _messages(scene, [item for item in frames.messages(items) if id(item) not in silent])
-    return sorted(found, key=lambda finding: finding.offset)
+    return in_context(items, sorted(found, key=lambda finding: finding.offset))
 
 
 def summary(findings: Iterable[Finding]) -> list[Finding]:

@@ -17,9 +17,10 @@ from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import Request, encode
 from pytest_nrfdfu.smp.header import Header
 from pytest_nrfdfu.smp.messages import ImageStateRead, ResetRequest, UploadRequest
-from pytest_nrfdfu.wire.annotate import body_fields
+from pytest_nrfdfu.wire.annotate import body_fields, packet_fields
 from pytest_nrfdfu.wire.capture import Capture, Chunk
 from pytest_nrfdfu.wire.frames import Frame, messages, read
+from pytest_nrfdfu.wire.packet_rules import Note, notes
 from pytest_nrfdfu.wire.paint import Paint, hex_rows
 
 __all__ = ["Exchange", "Upload", "as_c", "as_json", "as_text", "exchanges"]
@@ -32,6 +33,10 @@ fits beside length and CRC into MCUboot's buffer; the application's SMP server t
 _MAP, _LIST, _BREAK = b"\xbf", b"\x9f", b"\xff"
 _TEXT, _BYTES, _UINT = 3, 2, 0
 _PER_C_LINE = 12
+_ABOUT = 12
+"""Columns of what a rule is about, in front of what it says."""
+_SHORT = 8
+"""Bytes of a field that its meaning follows on the same line."""
 _C_WIDTH = 100
 
 
@@ -185,7 +190,11 @@ def _frame(wire: bytes) -> Frame:
 
 
 def as_text(upload: Upload, paint: Paint, width: int = 100) -> Iterator[str]:
-    """Annotated hex: the lines as they are sent, then what each byte says before base64."""
+    """The rules; then annotated hex: the lines as they are sent, and what each byte says before base64."""
+    yield paint("RULES", "bold")
+    for note in _notes(upload):
+        yield from _note_lines(note, width)
+    yield ""
     for exchange in exchanges(upload):
         yield paint(exchange.name.upper(), "bold")
         yield from textwrap.wrap(exchange.why, width)
@@ -204,6 +213,16 @@ def as_text(upload: Upload, paint: Paint, width: int = 100) -> Iterator[str]:
         yield ""
 
 
+def _notes(upload: Upload) -> list[Note]:
+    last = max(0, len(upload.image) - 1) // max(1, upload.chunk) * upload.chunk
+    return notes(upload.hash, last, _LARGEST)
+
+
+def _note_lines(note: Note, width: int) -> list[str]:
+    indent = " " * _ABOUT
+    return textwrap.wrap(f"{note.about:<{_ABOUT - 1}} {note.says}", width, subsequent_indent=indent)
+
+
 def _annotated(frame: Frame, paint: Paint) -> Iterator[str]:
     for field in body_fields(frame):
         for first, row in hex_rows(field.data):
@@ -214,21 +233,48 @@ def _annotated(frame: Frame, paint: Paint) -> Iterator[str]:
 
 
 def as_c(upload: Upload) -> Iterator[str]:
-    """C arrays of what goes over the wire, lines and newlines included."""
+    """C arrays: each packet as it is before base64, field by field; and what goes over the wire, newlines included."""
     yield "#include <stdint.h>"
+    yield ""
+    yield "/*"
+    for note in _notes(upload):
+        yield from (f" * {line}" for line in _note_lines(note, _C_WIDTH))
+    yield " */"
     for exchange in exchanges(upload):
         for kind, wire in (("request", exchange.request), ("response", exchange.response)):
             name = re.sub(r"\W+", "_", f"{exchange.name} {kind}")
             yield ""
             if kind == "request":
                 yield from textwrap.wrap(f"/* {exchange.why} */", _C_WIDTH, subsequent_indent="   ")
-            yield f"static const uint8_t {name}[{len(wire)}] = {{"
             frame = _frame(wire)
+            yield from _packet_in_c(f"{name}_packet", frame)
+            length, crc = frame.body[:2].hex(" "), frame.body[-2:].hex(" ")
+            yield f"/* The same as it is sent: length {length}, that packet, CRC {crc}, in base64 and lines. */"
+            yield f"static const uint8_t {name}[{len(wire)}] = {{"
             for line in frame.lines:
                 yield f"    /* {line.text.decode()} */"
-                for at in range(0, len(line.raw), _PER_C_LINE):
-                    yield "    " + " ".join(f"0x{byte:02x}," for byte in line.raw[at : at + _PER_C_LINE])
+                yield from _rows_in_c(line.raw)
             yield "};"
+
+
+def _packet_in_c(name: str, frame: Frame) -> Iterator[str]:
+    """Header and payload, each field with what it says."""
+    packet = frame.presumed
+    yield f"static const uint8_t {name}[{len(packet)}] = {{"
+    for field in packet_fields(packet):
+        says = f"{'  ' * field.depth}{field.says}".replace("*/", "* /")
+        if len(field.data) > _SHORT:
+            yield f"    /* {says} */"
+            yield from _rows_in_c(field.data)
+        else:
+            (row,) = _rows_in_c(field.data)
+            yield f"{row:<{4 + 5 * _SHORT}} /* {field.part}: {says} */"
+    yield "};"
+
+
+def _rows_in_c(data: bytes) -> Iterator[str]:
+    for at in range(0, len(data), _PER_C_LINE):
+        yield "    " + " ".join(f"0x{byte:02x}," for byte in data[at : at + _PER_C_LINE])
 
 
 def as_json(upload: Upload) -> dict[str, Any]:
@@ -237,6 +283,7 @@ def as_json(upload: Upload) -> dict[str, Any]:
         "bytes": len(upload.image),
         "chunk": upload.chunk,
         "chunks": -(-len(upload.image) // upload.chunk),
+        "rules": {note.about: note.says for note in _notes(upload)},
         "exchanges": [
             {
                 "name": exchange.name,

@@ -57,6 +57,10 @@ __all__ = [
 ]
 
 
+RULE_NAMES = {"len": "upload-len"}
+"""A key of an upload whose rules do not begin with its name: `length-missing` is the rule of another field."""
+
+
 def _second(name: str, rule: str, data: bytes, effect: Effect = Effect.SILENCE, *, again: bool = True) -> Case:
     """Breaks the second chunk of an upload; afterwards, the host flushes the line and sends it correctly."""
     steps = [*correct(chunk(0)), Step(data, broken=True)]
@@ -99,7 +103,7 @@ def _crc_cases() -> Iterator[Case]:
     wrong: dict[str, tuple[str, int]] = {
         "over the base64 text of length and packet": ("crc-over-text", crc16(base64.b64encode(size + data))),
         "over the base64 text of the packet": ("crc-over-text", crc16(base64.b64encode(data))),
-        "over the length field": ("crc-over-length", crc16(size + data)),
+        "over the length field": ("crc-includes-length", crc16(size + data)),
         "over the payload": ("crc-over-payload", crc16(data[HEADER_SIZE:])),
         "little-endian": ("crc-little-endian", swapped(crc16(data))),
         "begun with ffff": ("crc-initial-value", _ccitt(data, 0xFFFF)),
@@ -242,7 +246,7 @@ def _without(key: str) -> dict[str, Any]:
 def _payload_cases() -> Iterator[Case]:
     right = keys(0)
     for key in ("off", "len", "data"):
-        yield _first(f"no {key}", f"{key}-missing", _without(key))
+        yield _first(f"no {key}", f"{RULE_NAMES.get(key, key)}-missing", _without(key))
     yield _first("offset for off", "off-missing", {"offset": 0} | _without("off"))
     for key, value in {
         "off": [-1, "0", 0.0, None, b"\0"],
@@ -251,7 +255,7 @@ def _payload_cases() -> Iterator[Case]:
         "image": ["0", -1, None],
     }.items():
         for one in value:
-            yield _first(f"{key} as {type(one).__name__}", f"{key}-type", right | {key: one})
+            yield _first(f"{key} as {type(one).__name__}", f"{RULE_NAMES.get(key, key)}-type", right | {key: one})
     head = cbor2.dumps(right)
     at = head.index(b"cdata") if b"cdata" in head else head.index(b"ddata")
     indefinite = head[: at + 5] + b"\x5f" + head[at + 5 :] + b"\xff"

@@ -60,7 +60,7 @@ def test_verbose_shows_each_field_with_its_bytes() -> None:
     for expected in (
         "line 1: 06 09 ABUDAAALAAGnAb9icmMAY29mZgz/AO4= 0a 35 bytes at 0",
         "frame 00 15 length: 21 bytes of packet and CRC",
-        "header 03 SMP version 1, op 3: write response",
+        "header 03 SMP version 1 (0 in the field), op 3: write response",
         "header 00 0b payload length 11",
         "header a7 sequence 167",
         "header 01 command 1: image upload",

@@ -143,3 +143,25 @@ def test_json_says_which_is_the_first() -> None:
     seen = diff.as_json(diff.compare(RIGHT, changed(1, chunk(FIRST | {"len": 1025}))))
     assert seen["first"]["aspect"] == "len"
     assert seen["steps"][1]["a"] == {"name": "image upload", "requests": 2, "answered": 0, "bytes": 1024}
+
+
+def test_requests_that_were_sent_again_are_no_further_chunks() -> None:
+    """Whether their bytes are the same or, with another sequence number, not."""
+    (_, step), *_ = [pair for pair in diff.compare(RIGHT, RIGHT).pairs if pair[1] and pair[1].is_upload]
+    assert step is not None
+    assert step.said.startswith("image upload: 1024 bytes in 2 chunks of 512 (")
+    second = {"off": 512, "data": UPLOAD.image[512:]}
+    again = capture(*(("tx", one) for one in (REQUESTS[1], chunk(second), chunk(second), chunk(second, sequence=9))))
+    (_, step) = diff.compare(again, again).pairs[0]
+    assert step is not None
+    assert step.said.startswith("image upload: 1024 bytes in 2 chunks of 512, 2 sent again (")
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_the_listing_is_wrapped_and_nothing_of_it_cut_off(width: int) -> None:
+    comparison = diff.compare(RIGHT, changed(1, REQUESTS[1][:-1]))
+    text = list(diff.render(comparison, ("a", "b"), Paint(on=False), width))
+    listing = text[3 : text.index("", 3)]
+    assert not any(line.endswith("...") for line in listing)
+    said = {word for left, right in comparison.pairs for step in (left, right) if step for word in step.said.split()}
+    assert said <= {word.rstrip(",") for word in " ".join(listing).split()}

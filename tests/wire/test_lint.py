@@ -156,11 +156,11 @@ def test_devzone_102545_the_packet_alone_in_base64() -> None:
 
 def test_devzone_117628_a_length_that_is_not_the_lines() -> None:
     """https://devzone.nordicsemi.com/f/nordic-q-a/117628: 41 58 55 43 is 01 75 02, "which does not match the actual
-    length of the data": of one line, it does not; of the packet's four lines, it does."""
+    length of the data": of one line, it does not; of the frame's four lines, it does."""
     (finding,) = _sent(b"\x06\x09AXUC\n")
     assert finding.rule == "packet-incomplete"
     assert "373 bytes (0x0175)" in finding.said
-    assert "in all lines of the packet together" in finding.said
+    assert "in all lines of the frame together" in finding.said
 
 
 def test_devzone_117628_a_host_that_follows_its_authors_reading() -> None:

@@ -130,3 +130,34 @@ def test_json_holds_the_bytes() -> None:
     assert [bytes.fromhex(one["request"]["wire"]) for one in seen["exchanges"]] == [
         one.request for one in packets.exchanges(SMALL)
     ]
+
+
+def test_the_rules_stand_in_front_of_every_form() -> None:
+    text = " ".join("\n".join(packets.as_text(SMALL, Paint(on=False), 100)).split())
+    in_c = " ".join("\n".join(packets.as_c(SMALL)).replace("\n *", "\n").split())
+    for rule in packets._notes(SMALL):
+        said = " ".join(f"{rule.about} {rule.says}".split())
+        assert said in text
+        assert said in in_c
+    assert packets.as_json(SMALL)["rules"]["proof"].endswith(bytes(range(32)).hex())
+
+
+def test_an_offset_above_65535_is_pointed_at_where_there_is_one() -> None:
+    pointed = "the last chunk here has such an off"
+    assert pointed not in "\n".join(rule.says for rule in packets._notes(SMALL))
+    large = SMALL._replace(image=bytes(0x10000 + 512), chunk=512)
+    assert pointed in "\n".join(rule.says for rule in packets._notes(large))
+    assert b"\x63off\x1a\x00\x01\x00\x00" in packets._frame(named(large)["last chunk"].request).presumed
+    just_below = SMALL._replace(image=bytes(0x10000), chunk=512)
+    assert pointed not in "\n".join(rule.says for rule in packets._notes(just_below))
+
+
+def test_c_has_each_packet_with_its_fields() -> None:
+    text = "\n".join(packets.as_c(SMALL))
+    arrays = re.findall(r"static const uint8_t (\w+)_packet\[(\d+)\] = \{(.*?)\};", text, re.DOTALL)
+    found = {name: bytes(int(word, 16) for word in re.findall(r"0x(\w\w)", body)) for name, _, body in arrays}
+    for one in packets.exchanges(SMALL):
+        name = one.name.replace(" ", "_")
+        assert found[f"{name}_request"] == packets._frame(one.request).presumed
+        assert found[f"{name}_response"] == packets._frame(one.response).presumed
+    assert re.search(r'0x63, 0x6f, 0x66, 0x66, +/\* payload: +key "off" \*/', text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Any, NamedTuple
@@ -30,6 +30,8 @@ SMP_TRANSPORT = "Zephyr, doc/services/device_mgmt/smp_transport.rst"
 SMP_PROTOCOL = "Zephyr, doc/services/device_mgmt/smp_protocol.rst"
 SMP_GROUP_1 = "Zephyr, doc/services/device_mgmt/smp_groups/smp_group_1.rst"
 BOOT_SERIAL = "MCUboot, boot/boot_serial/src/boot_serial.c"
+_GROUP, _BYTES = 4, 3
+"""Characters of a group of base64, and the bytes that it carries (RFC 4648, section 4)."""
 
 
 @unique
@@ -80,23 +82,30 @@ class Severity(Enum):
 
 
 class Rule(NamedTuple):
-    """One way of being wrong. `title`: one sentence for a list of rules; `fix`: what to change in the host."""
+    """One way of being wrong. `title`: one sentence for a list of rules; `fix`: what to change in the host.
+
+    `recipe`: how what is wrong is made correctly, from the beginning; `code`: the same as a line of C, where it helps.
+    """
 
     id: str
     severity: Severity
     title: str
     fix: str
     source: str
+    recipe: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One place where a rule was broken.
 
-    `time`: seconds in the capture, None where unknown. `offset`: of `data` among the bytes of its direction. `marks`:
-    (start, end) places within `data`. `should`: the bytes as they should be on the wire, None where they depend on
-    what is not in the capture. `decoded`: what the marked text means, where it is base64. `times`: how often, in a
-    summary.
+    `time`: seconds in the capture, of the first byte, None where unknown. `offset`: of `data` among the bytes of its
+    direction. `marks`: (start, end) places within `data`. `should`: the bytes as they should be on the wire, None where
+    they depend on what is not in the capture. `decoded`: the frame before base64 (length, packet, CRC), as far as it
+    can be read, and `decoded_marks` the marked places in it. `recipe`, `code`: as in `Rule`. `among`: how many requests
+    of its kind are right; `seen`: what came back and what the host did then, where the capture shows it. `times`: how
+    often, in a summary.
     """
 
     rule: str
@@ -112,7 +121,12 @@ class Finding:
     should: bytes | None
     fix: str
     source: str
-    decoded: str = ""
+    recipe: str = ""
+    code: str = ""
+    decoded: bytes = b""
+    decoded_marks: tuple[tuple[int, int], ...] = ()
+    among: str = ""
+    seen: str = ""
     times: int = 1
 
 
@@ -123,14 +137,20 @@ def encoded(message: Message, payload: dict[Any, Any] | None = None, **header: i
     return console.encode(fixed.pack() + body)
 
 
-def _shown_decoded(frame: Frame) -> str:
-    """Length field, packet and the last two bytes, apart; of a long packet its begin and end."""
-    body = frame.body
-    if len(body) < console.FRAME_OVERHEAD:
-        return body.hex(" ")
-    packet = body[2:-2]
-    shown = packet.hex(" ") if len(packet) <= 24 else f"{packet[:16].hex(' ')} ... {packet[-4:].hex(' ')}"
-    return f"{body[:2].hex(' ')} | {shown} | {body[-2:].hex(' ')}   (read as length | packet | CRC)"
+def _decoded_marks(frame: Frame, marks: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Bytes of the frame's body that places on the wire carry whole: the reverse of `Frame.places`."""
+    for start, end in marks:
+        behind = 0
+        for line in frame.lines:
+            size, begin = len(line.text), line.start + len(line.marker)
+            first, last = max(start - begin, 0) + behind, min(end - begin, size) + behind
+            behind += size
+            if first >= last:
+                continue
+            # The first byte of a group stands in its characters 0 and 1, the second in 1 and 2, the third in 2 and 3.
+            found = _BYTES * (first // _GROUP) + first % _GROUP, _BYTES * ((last - 1) // _GROUP) + (last - 1) % _GROUP
+            if found[0] < min(found[1], len(frame.body)):
+                yield found[0], min(found[1], len(frame.body))
 
 
 @dataclass(frozen=True)
@@ -160,10 +180,13 @@ class Scene:
     ) -> Finding:
         """A finding at a frame or at (start, end, time). `marks` are offsets among the host's bytes, as `place` is."""
         frame = place.frame if isinstance(place, Message) else place
+        marks, body = list(marks), b""
+        decoded_marks: tuple[tuple[int, int], ...] = ()
         if isinstance(frame, Frame):
-            start, end, time, decoded = frame.start, frame.end, frame.time_last, _shown_decoded(frame)
+            start, end, time, body = frame.start, frame.end, frame.time_first, frame.body
+            decoded_marks = tuple(_decoded_marks(frame, marks))
         else:
-            (start, end, time), decoded = frame, ""
+            start, end, time = frame
         inside = ((max(first, start) - start, min(last, end) - start) for first, last in marks)
         return Finding(
             rule=rule.id,
@@ -179,5 +202,8 @@ class Scene:
             should=should,
             fix=rule.fix,
             source=rule.source,
-            decoded=decoded,
+            recipe=rule.recipe,
+            code=rule.code,
+            decoded=body,
+            decoded_marks=decoded_marks,
         )

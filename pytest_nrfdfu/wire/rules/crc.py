@@ -15,33 +15,39 @@ from pytest_nrfdfu.wire.rules.base import BOOT_SERIAL, SMP_TRANSPORT, Effect, Fi
 __all__ = ["RULES", "crc_missing", "explain_crc", "wrong_crc"]
 
 _SOURCE = f'{SMP_TRANSPORT}, "CRC Details"; {BOOT_SERIAL}, boot_serial_in_dec'
-_FIX = (
-    "CRC-16 with polynomial 0x1021, initial value 0, nothing reflected, no final XOR (CRC-16/XMODEM), over header and "
-    "payload as they are before base64, without the length field; high byte first."
+_RECIPE = (
+    "CRC-16 with polynomial 0x1021, initial value 0, nothing reflected, no final XOR (CRC-16/XMODEM), over the packet "
+    "(header and payload) as it is before base64, without the length field; high byte first. Of the nine ASCII "
+    "characters 123456789 it is 31 c3."
 )
+_CODE = "crc = crc16_xmodem(frame + 2, 8 + payload_size); *end++ = crc >> 8; *end++ = crc & 0xff;"
 
 
-def _rule(name: str, title: str, fix: str = "") -> Rule:
-    return Rule(name, Severity.ERROR, title, f"{fix} {_FIX}".strip(), _SOURCE)
+def _rule(name: str, title: str, fix: str) -> Rule:
+    return Rule(name, Severity.ERROR, title, fix, _SOURCE, _RECIPE, _CODE)
 
 
 OVER_TEXT = _rule(
     "crc-over-text", "The CRC was computed over the base64 text.", "Compute the CRC first, encode to base64 afterwards."
 )
 OVER_LENGTH = _rule(
-    "crc-over-length", "The CRC was computed over the length field too.", "Begin the CRC behind the length field."
+    "crc-includes-length", "The CRC was computed over the length field too.", "Begin the CRC behind the length field."
 )
 OVER_PAYLOAD = _rule(
     "crc-over-payload", "The CRC was computed over the payload without the SMP header.", "Begin the CRC at the header."
 )
 LITTLE = _rule("crc-little-endian", "The CRC is right, but its low byte comes first.", "Send the high byte first.")
 INITIAL = _rule("crc-initial-value", "The CRC was begun, or ended, with another value than 0.", "Begin with 0x0000.")
-POLYNOMIAL = _rule("crc-polynomial", "The CRC is one of another kind than CRC-16/XMODEM.")
-MISSING = _rule("crc-missing", "The packet has no CRC.", "Append two bytes of CRC to the packet, before base64.")
-WRONG = _rule("crc-wrong", "The CRC is wrong, in no known way.", "Bytes may have been changed behind the computation.")
+POLYNOMIAL = _rule(
+    "crc-polynomial", "The CRC is one of another kind than CRC-16/XMODEM.", "Compute CRC-16/XMODEM instead."
+)
+MISSING = _rule("crc-missing", "The frame has no CRC.", "Append two bytes of CRC to the packet, before base64.")
+WRONG = _rule(
+    "crc-wrong", "The CRC is wrong, in no known way.", "Look for bytes that were changed after the CRC was computed."
+)
 RULES = (OVER_TEXT, OVER_LENGTH, OVER_PAYLOAD, LITTLE, INITIAL, POLYNOMIAL, MISSING, WRONG)
 
-_BECAUSE = "The CRC that it computes over the packet is not the one in the packet."
+_BECAUSE = "The CRC that it computes over the packet is not the one behind the packet."
 
 
 class _Kind(NamedTuple):
@@ -124,12 +130,12 @@ def _guesses(frame: Frame) -> Iterator[_Guess]:
         *((OVER_TEXT, "the base64 text", text) for text in _texts(packet, length) + sorted(texts)),
     ]
     for rule, words, data in regions:
-        yield _Guess(rule, f"It is the CRC-16/XMODEM of {words}", console.crc16(data))
+        yield _Guess(rule, f"The CRC that was sent is the CRC-16/XMODEM of {words}", console.crc16(data))
     for kind in _KINDS:
         rule = INITIAL if kind.polynomial == 0x1021 and not kind.reflected else POLYNOMIAL
-        yield _Guess(rule, f"It is the packet's {kind.name}", _compute(kind, packet))
+        yield _Guess(rule, f"The CRC that was sent is {kind.name} of the packet", _compute(kind, packet))
     for rule, words, data in regions:
-        yield _Guess(rule, f"It is that of {words}, by {_XMODEM_FFFF.name} besides", _compute(_XMODEM_FFFF, data))
+        yield _Guess(rule, f"The CRC that was sent is {_XMODEM_FFFF.name} of {words}", _compute(_XMODEM_FFFF, data))
 
 
 def _texts(packet: bytes, length: bytes) -> list[bytes]:
@@ -143,23 +149,27 @@ def explain_crc(scene: Scene, frame: Frame) -> Finding | None:
     if sent is None or right is None:
         return None
     if _swapped(sent) == right:
-        guess: _Guess | None = _Guess(LITTLE, "It is the right one with its bytes exchanged", sent)
+        guess: _Guess | None = _Guess(LITTLE, "The CRC that was sent is the right one with its bytes exchanged", sent)
     else:
         guess = next((guess for guess in _guesses(frame) if sent in {guess.value, _swapped(guess.value)}), None)
     if guess is None:
         return None
-    besides = ", and its low byte comes first besides" if guess.value != sent else ""
-    said = f"{guess.words}{besides}: {sent:04x} was sent where {right:04x} belongs."
+    besides = ", with the low byte first besides" if guess.value != sent else ""
+    said = f"{guess.words}{besides}: {_both(sent)} was sent where {_both(right)} belongs."
     return _finding(scene, frame, guess.rule, said)
 
 
 def wrong_crc(scene: Scene, frame: Frame) -> Finding:
     """For a CRC that nothing explains."""
     said = (
-        f"The CRC is {frame.crc_sent:04x}, where {frame.crc_computed:04x} belongs, and it is none of those that hosts "
-        "compute by mistake: either a byte was changed or lost on the way, or the CRC is of something else."
+        f"The CRC that was sent is {_both(frame.crc_sent)}, where {_both(frame.crc_computed)} belongs. It is none that "
+        "hosts compute by mistake: either a byte was changed or lost on the way, or the CRC is of something else."
     )
     return _finding(scene, frame, WRONG, said)
+
+
+def _both(value: int | None) -> str:
+    return f"0x{value or 0:04x} ({value or 0})"
 
 
 def _finding(scene: Scene, frame: Frame, rule: Rule, said: str) -> Finding:
@@ -170,7 +180,7 @@ def _finding(scene: Scene, frame: Frame, rule: Rule, said: str) -> Finding:
 
 
 def crc_missing(scene: Scene, frame: Frame) -> Finding:
-    """For a frame that ends where its SMP header says that the packet ends."""
+    """For a frame that ends where the packet ends by its SMP header."""
     body = frame.body
     counted = "does not count" if frame.length_field == len(body) - 2 else "counts"
     said = (

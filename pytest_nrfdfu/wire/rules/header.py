@@ -19,6 +19,11 @@ from pytest_nrfdfu.wire.rules.base import (
 __all__ = ["RULES", "answer", "find_in_header"]
 
 _SOURCE = f"{SMP_PROTOCOL}, the table of the header; {BOOT_SERIAL}, boot_serial_input"
+_RECIPE = (
+    "The header's eight bytes: op (plus 8 for SMP version 2), flags 0, length of the payload (two bytes), group (two "
+    "bytes), sequence, command."
+)
+_CODE = "uint8_t header[8] = {8 | op, 0, size >> 8, size, group >> 8, group, sequence, command};"
 
 LITTLE = Rule(
     "header-little-endian",
@@ -26,6 +31,8 @@ LITTLE = Rule(
     "Length or group in the SMP header has its low byte first.",
     "Send both, bytes 2-3 and 4-5 of the header, with the high byte first: write bytes, do not copy a C struct.",
     _SOURCE,
+    _RECIPE,
+    _CODE,
 )
 NOT_REQUEST = Rule(
     "op-not-request",
@@ -47,6 +54,8 @@ LENGTH = Rule(
     "The length in the SMP header is not that of the payload.",
     "Bytes 2-3 of the header are the number of CBOR bytes behind the header: without header, CRC and framing.",
     _SOURCE,
+    _RECIPE,
+    _CODE,
 )
 RULES = (LITTLE, NOT_REQUEST, WRONG_OP, LENGTH)
 
@@ -58,6 +67,9 @@ _READS = {
 }
 _SWAPPED_GROUPS = {group << 8 for group in range(1, 11)} | {63 << 8}
 """Zephyr's groups 1 to 10 and 63 (mgmt_defines.h), with their bytes exchanged."""
+
+
+_TOO_LARGE = " The length alone would do no harm: it refuses only lengths that are too small."
 
 
 def _swap(value: int) -> int:
@@ -119,15 +131,17 @@ def _little(scene: Scene, message: Message) -> Finding | None:
     if not (length or group):
         return None
     fixed = {"group": _swap(header.group) if group else header.group, "length": size}
-    fields = " and ".join(name for name, wrong in (("length", length), ("group", group)) if wrong)
-    shown = message.packet[2:6].hex(" ")
-    right = header._replace(**fixed).pack()[2:6].hex(" ")
-    said = f"In the header, {fields} came with the low byte first: {shown}, where {right} belongs (length, group)."
+    wrong = []
+    if length:
+        wrong.append(f"length {header.length} (0x{header.length:04x}) instead of {size}")
+    if group:
+        wrong.append(f"group {header.group} (0x{header.group:04x}) instead of {fixed['group']}")
+    said = f"In the header, the low byte came first: {', and '.join(wrong)}."
     effect = answer(header, size, scene.profile)
     places = ((2, 4) if length else (4, 6), (4, 6) if group else (2, 4))
     marks = [place for first, last in dict.fromkeys(places) for place in message.places(first, last)]
     because = {
-        Effect.RC8: f"It knows no group {header.group}.",
+        Effect.RC8: f"It knows no group {header.group}.{_TOO_LARGE if length and header.length > size else ''}",
         Effect.SILENCE: f"A length of {header.length} is less than the {size} bytes that came.",
     }.get(effect, "")
     return scene.finding(

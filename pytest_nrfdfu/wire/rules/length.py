@@ -1,4 +1,4 @@
-"""Wrong length fields, and packets of which a part is missing."""
+"""Wrong length fields, and frames of which a part is missing."""
 
 from __future__ import annotations
 
@@ -15,39 +15,64 @@ from pytest_nrfdfu.wire.rules.base import BOOT_SERIAL, SMP_TRANSPORT, Effect, Fi
 __all__ = ["RULES", "contents", "each_line", "plausible", "unwrap"]
 
 _SOURCE = f'{SMP_TRANSPORT}, "Frame formats"; {BOOT_SERIAL}, boot_serial_in_dec'
-_FIX = (
-    "The first two bytes before base64 are the number of bytes that follow them in all lines of the packet together: "
-    "header + payload + 2 for the CRC; high byte first; once per packet, in its first line."
+_RECIPE = (
+    "The first two bytes before base64 are the number of bytes that follow them in all lines of the frame together: 8 "
+    "for the header, the payload, and 2 for the CRC; high byte first; once per frame, in its first line."
 )
+_CODE = "length = 8 + payload_size + 2; frame[0] = length >> 8; frame[1] = length & 0xff;"
 
 
-def _rule(name: str, title: str, fix: str = _FIX) -> Rule:
-    return Rule(name, Severity.ERROR, title, fix, _SOURCE)
+def _rule(name: str, title: str, fix: str) -> Rule:
+    return Rule(name, Severity.ERROR, title, fix, _SOURCE, _RECIPE, _CODE)
 
 
-LITTLE = _rule("length-little-endian", "The length field has its low byte first.")
-PER_LINE = _rule("length-per-line", "The length field is that of one line instead of the whole packet.")
-WITHOUT_CRC = _rule("length-without-crc", "The length field does not count the CRC.")
-COUNTS_ITSELF = _rule("length-counts-itself", "The length field counts its own two bytes.")
-OF_TEXT = _rule("length-of-text", "The length field is that of the base64 text.")
-MISSING = _rule("length-missing", "The packet was encoded without length field and CRC.")
-WRONG = _rule("length-wrong", "The length field is wrong, in no known way.")
+LITTLE = _rule("length-little-endian", "The length field has its low byte first.", "Send its high byte first.")
+PER_LINE = _rule(
+    "length-per-line",
+    "The length field is that of one line instead of the whole frame.",
+    "Count the bytes of all lines together, and send the length once.",
+)
+WITHOUT_CRC = _rule(
+    "length-without-crc",
+    "The length field does not count the CRC.",
+    "Add 2 to the length field.",
+)
+COUNTS_ITSELF = _rule(
+    "length-counts-itself",
+    "The length field counts its own two bytes.",
+    "Subtract 2 from the length field: it counts only what follows it.",
+)
+OF_TEXT = _rule(
+    "length-of-text",
+    "The length field is that of the base64 text.",
+    "Count the bytes before base64, not the characters after it.",
+)
+MISSING = _rule(
+    "length-missing",
+    "The packet was encoded without length field and CRC.",
+    "Put the length in front of the packet and the CRC behind it, before base64.",
+)
+WRONG = _rule(
+    "length-wrong",
+    "The length field is wrong, in no known way.",
+    "Send the number of bytes that follow the length field.",
+)
 INCOMPLETE = _rule(
     "packet-incomplete",
-    "The packet ends before the bytes that its length field promises.",
-    f"Send all lines of the packet before anything else, each with its newline. {_FIX}",
+    "The frame ends before the bytes that its length field promises.",
+    "Send all lines of the frame before anything else, each with its newline.",
 )
 BEHIND = _rule(
     "bytes-behind-packet",
-    "Bytes follow the packet's CRC.",
-    "End the packet with its CRC: no zero from a C string, no rest of a buffer.",
+    "Bytes follow the CRC.",
+    "End the frame with its CRC: no zero from a C string, no rest of a buffer.",
 )
 RULES = (LITTLE, PER_LINE, WITHOUT_CRC, COUNTS_ITSELF, OF_TEXT, MISSING, WRONG, INCOMPLETE, BEHIND)
 
 _OPS = 4
 _LARGEST_GROUP = 1024
 """More than the standard's groups (0 to 63) and what users define from 64 on: a bound for what looks like a header."""
-_BECAUSE = "It looks at a packet only when as many bytes have come as the length field says."
+_BECAUSE = "It looks at a packet only when exactly as many bytes have come as the length field says."
 
 
 def plausible(data: bytes) -> Header | None:
@@ -112,9 +137,9 @@ def each_line(scene: Scene, frame: Frame) -> Finding | None:
     if header is None or HEADER_SIZE + header.length != len(packet):
         return None
     first = len(pieces[0] or b"")
-    said = f"Each of the {len(pieces)} lines has a length field and a CRC of its own; a packet has one of each."
+    said = f"Each of the {len(pieces)} lines has a length field and a CRC of its own; a frame has one of each."
     because = (
-        f"It takes the first line with its {first} bytes for the whole packet, whose payload then is cut off, and the "
+        f"It takes the first line with its {first} bytes for the whole frame, whose payload then is cut off, and the "
         "lines after it for nothing."
     )
     starts = [(line.start + 2, line.start + 5) for line in frame.lines[1:]]
@@ -141,13 +166,13 @@ def _explain_length(scene: Scene, frame: Frame) -> Finding:
     if little == right:
         rule, said = LITTLE, "With its bytes exchanged it would be right."
     elif length == right - 2:
-        rule, said = WITHOUT_CRC, "The two bytes of CRC are missing in it."
+        rule, said = WITHOUT_CRC, "It must also count the two bytes of CRC."
     elif len(lines) > 1 and length in of_line:
-        rule, said = PER_LINE, f"That is the size of the first line alone; the packet has {len(lines)} lines."
+        rule, said = PER_LINE, f"That is the size of the first line alone; the frame has {len(lines)} lines."
     elif length == right + 2:
         rule, said = COUNTS_ITSELF, "Its own two bytes are counted in it."
     elif length in {len(frame.encoded), len(frame.raw), len(frame.encoded) + 2}:
-        rule, said = OF_TEXT, f"The packet has {len(frame.encoded)} characters of base64, which do not matter here."
+        rule, said = OF_TEXT, f"The frame has {len(frame.encoded)} characters of base64, which do not matter here."
     else:
         rule, said = WRONG, "No usual mistake gives this number."
     return _finding(scene, frame, rule, said, console.encode(frame.body[2:-2]))
@@ -188,16 +213,16 @@ def _incomplete(scene: Scene, frame: Frame) -> Finding:
     length, came = frame.length_field or 0, len(frame.body) - 2
     said = (
         f"The length field promises {length} bytes (0x{length:04x}) of header, payload and CRC in all lines of the "
-        f"packet together; {came} came in {len(frame.lines)} line{'s'[: len(frame.lines) - 1]}."
+        f"frame together; {came} came in {len(frame.lines)} line{'s'[: len(frame.lines) - 1]}."
     )
-    because = "It waits for the rest, until a line with 06 09 begins another packet."
+    because = "It waits for the rest, until a line with 06 09 begins another frame."
     end = (frame.end - 1, frame.end)
     return scene.finding(INCOMPLETE, frame, said, Effect.SILENCE, because=because, marks=(*frame.places(0, 2), end))
 
 
 def _behind(scene: Scene, frame: Frame, end: int) -> Finding:
     count = len(frame.body) - end
-    said = f"Length and CRC are right, but {count} more byte{'s'[: count - 1]} follow in the same packet."
+    said = f"Length and CRC are right, but {count} more byte{'s'[: count - 1]} follow in the same frame."
     return scene.finding(
         BEHIND,
         frame,

@@ -26,7 +26,7 @@ NEWLINE = _rule("newline-missing", "A line has no newline at its end.", "End eve
 TOO_LONG = _rule(
     "line-too-long",
     "A line has more than 127 bytes.",
-    "Cut the base64 text into pieces of 124 characters: with two bytes of marker and the newline that makes 127.",
+    "Cut the base64 text into parts of 124 characters: with two bytes of marker and the newline that makes 127.",
     f'{SMP_TRANSPORT}, "Frame fragmenting"; MCUboot, boot/zephyr/serial_adapter.c (CONFIG_BOOT_MAX_LINE_INPUT_LEN)',
 )
 SPLIT = _rule(
@@ -36,8 +36,8 @@ SPLIT = _rule(
 )
 PADDING = _rule(
     "padding-inside",
-    "Padding (=) stands in the middle of a packet.",
-    "Encode length, packet and CRC as one piece, and cut the text into lines afterwards; or give every line but the "
+    "Padding (=) stands in the middle of a frame.",
+    "Encode length, packet and CRC at once, and cut the text into lines afterwards; or give every line but the "
     "last a multiple of three bytes.",
 )
 UNPADDED = _rule(
@@ -56,7 +56,7 @@ ALPHABET = _rule(
     "Use the standard alphabet: A-Z a-z 0-9 + / and = for padding, and nothing between them.",
 )
 NOT_BASE64 = _rule(
-    "not-base64", "The packet was sent without base64.", "Encode length, packet and CRC together in base64."
+    "not-base64", "The frame was sent without base64.", "Encode length, packet and CRC together in base64."
 )
 PREFIX = _rule(
     "bytes-before-start",
@@ -144,7 +144,7 @@ def _prefix(scene: Scene, frame: Frame) -> Finding | None:
     start = line.start - len(prefix)
     should = None if frame.packet is None else console.encode(frame.packet)
     because = "It passes over a line that does not begin with 06 09 or 04 14, as over console text."
-    place = (min(start, frame.start), frame.end, frame.time_last)
+    place = (min(start, frame.start), frame.end, frame.time_first)
     return scene.finding(
         PREFIX, place, said, Effect.SILENCE, because=because, marks=[(start, line.start)], should=should
     )
@@ -172,10 +172,10 @@ def _not_base64(scene: Scene, frame: Frame) -> Finding | None:
     start, end = frame.start, frame.end
     raw = scene.sent[start + 2 : end].removesuffix(b"\n")
     packet = unwrap(raw) or unwrap(raw[:-1])
-    how = "They are the packet's bytes as they are."
+    how = "They are the frame's bytes as they are."
     if packet is None and frame.packet is None:
         packet = _of_hex(frame.encoded)
-        how = "It is the packet as hex digits." if packet is not None else how
+        how = "It is the frame as hex digits." if packet is not None else how
         if packet is None and (header := plausible(raw[2:])) is not None:
             packet = raw[2 : 10 + header.length]
     if packet is None:
@@ -216,7 +216,7 @@ def _alphabet(scene: Scene, frame: Frame) -> Finding | None:
 
 
 def _padding(scene: Scene, frame: Frame) -> Finding | None:
-    """Padding that is not at the packet's end. MCUboot takes it at the end of a line."""
+    """Padding that is not at the frame's end. MCUboot takes it at the end of a line."""
     end = len(frame.encoded.rstrip(b"="))
     if b"=" not in frame.encoded[:end]:
         return None
@@ -232,11 +232,11 @@ def _padding(scene: Scene, frame: Frame) -> Finding | None:
     if packet is not None and at_ends:
         effect, severity = Effect.ANSWERS, Severity.WARNING
         because = f"{_DECODES_LINES}, so padding at the end of a line does no harm there."
-        said = "Every line was encoded by itself, which leaves padding (=) in the middle of the packet's text."
+        said = "Every line was encoded by itself, which leaves padding (=) in the middle of the frame's text."
     else:
         effect, severity = Effect.SILENCE, Severity.ERROR
         because = "Its decoder refuses a line in which something follows the padding."
-        said = "Padding (=) is allowed at the end of the base64 text only: the packet was encoded in pieces."
+        said = "Padding (=) is allowed at the end of the base64 text only: the frame was encoded in parts."
     should = console.encode(packet or frame.presumed) if packet or plausible(frame.presumed) else None
     return scene.finding(PADDING, frame, said, effect, because=because, marks=marks, should=should, severity=severity)
 

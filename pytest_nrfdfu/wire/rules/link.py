@@ -46,7 +46,7 @@ def find_too_large(scene: Scene, frame: Frame) -> Finding | None:
     if packet is None or len(packet) <= limit:
         return None
     said = f"The packet has {len(packet)} bytes, header included; {limit} fit, with length and CRC beside them."
-    because = "The line that would overflow its buffer is refused, and so the packet stays incomplete."
+    because = "The line that would overflow its buffer is refused, and so the frame stays incomplete."
     marks = frame.places(2 + limit, len(frame.body))
     return scene.finding(TOO_LARGE, frame, said, Effect.SILENCE, because=because, marks=marks)
 

@@ -28,18 +28,18 @@ def _rule(name: str, title: str, fix: str) -> Rule:
 
 START = _rule(
     "start-bytes-wrong",
-    "The packet's first line does not begin with 06 09.",
-    "Begin the first line of every packet with the two bytes 06 09, as bytes and in this order.",
+    "The frame's first line does not begin with 06 09.",
+    "Begin the first line of every frame with the two bytes 06 09, as bytes and in this order.",
 )
 CONTINUATION = _rule(
     "continuation-bytes-wrong",
-    "A further line of the packet does not begin with 04 14.",
-    "Begin every line of a packet but its first with the two bytes 04 14; 06 09 there would begin another packet.",
+    "A further line of the frame does not begin with 04 14.",
+    "Begin every line of a frame but its first with the two bytes 04 14; 06 09 there would begin another frame.",
 )
 ORPHAN = _rule(
     "start-missing",
-    "A line with 04 14 continues a packet that never began.",
-    "Send the packet's first line, which begins with 06 09, before the lines with 04 14.",
+    "A line with 04 14 continues a frame that never began.",
+    "Send the frame's first line, which begins with 06 09, before the lines with 04 14.",
 )
 RAW = _rule(
     "framing-missing",
@@ -161,7 +161,7 @@ def _start(scene: Scene, line: _Line, end: int, time: float | None, packet: byte
     elif line.marker in {b"0609", b"\\x06"}:
         said = "The marker was sent as text, characters '0' '6' '0' '9', instead of the two bytes 06 09."
     else:
-        said = f"The line begins with {line.marker.hex(' ')} instead of 06 09; what follows is a right packet."
+        said = f"The line begins with {line.marker.hex(' ')} instead of 06 09; what follows is a right frame."
     because = "It passes over a line that does not begin with 06 09 or 04 14, as over console text."
     return scene.finding(
         START,
@@ -178,12 +178,12 @@ def find_orphan(scene: Scene, frame: Frame) -> Finding:
     """For a frame whose first line begins with 04 14."""
     mark = (frame.start, frame.start + 2)
     if frame.packet is not None:
-        said = "The packet's first line begins with 04 14, which is the marker of further lines, instead of 06 09."
-        because = "It adds the line to what it has of the packet before, and the result is no packet."
+        said = "The frame's first line begins with 04 14, which is the marker of further lines, instead of 06 09."
+        because = "It adds the line to what it has of the frame before, and the result is no frame."
         should = console.encode(frame.packet)
         return scene.finding(START, frame, said, Effect.SILENCE, because=because, marks=[mark], should=should)
-    said = "A line with 04 14 continues a packet, but no line with 06 09 came before it."
-    because = "It adds the line to what it has of the packet before, and the result is no packet."
+    said = "A line with 04 14 continues a frame, but no line with 06 09 came before it."
+    because = "It adds the line to what it has of the frame before, and the result is no frame."
     return scene.finding(ORPHAN, frame, said, Effect.SILENCE, because=because, marks=[mark])
 
 
@@ -220,17 +220,17 @@ def _continuation(scene: Scene, frame: Frame, lines: list[_Line], packet: bytes)
     marker = wrong[0].marker
     count = len(frame.lines) + 1
     if marker == console.START:
-        said = f"Line {count} of the packet begins with 06 09 again, which begins another packet."
-        because = "It throws away what it had, and takes the line's first bytes for another packet's length."
+        said = f"Line {count} of the frame begins with 06 09 again, which begins another frame."
+        because = "It throws away what it had, and takes the line's first bytes for another frame's length."
     elif not marker:
-        said = f"Line {count} of the packet has no marker; 04 14 belongs in front of it."
-        because = "It passes over a line that does not begin with 06 09 or 04 14, so the packet stays incomplete."
+        said = f"Line {count} of the frame has no marker; 04 14 belongs in front of it."
+        because = "It passes over a line that does not begin with 06 09 or 04 14, so the frame stays incomplete."
     else:
-        said = f"Line {count} of the packet begins with {marker.hex(' ')} instead of 04 14."
-        because = "It passes over a line that does not begin with 06 09 or 04 14, so the packet stays incomplete."
+        said = f"Line {count} of the frame begins with {marker.hex(' ')} instead of 04 14."
+        because = "It passes over a line that does not begin with 06 09 or 04 14, so the frame stays incomplete."
     return scene.finding(
         CONTINUATION,
-        (frame.start, lines[-1].end, frame.time_last),
+        (frame.start, lines[-1].end, frame.time_first),
         said,
         Effect.SILENCE,
         because=because,

@@ -17,19 +17,24 @@ _SOURCE = f'{SMP_GROUP_1}, "Image upload request"; {BOOT_SERIAL}, bs_upload'
 _CBOR = f"RFC 8949, section 3; {BOOT_SERIAL}, bs_upload (zcbor_map_decode_bulk)"
 
 
-def _rule(name: str, title: str, fix: str, source: str = _SOURCE, severity: Severity = Severity.ERROR) -> Rule:
-    return Rule(name, severity, title, fix, source)
+def _rule(
+    name: str, title: str, fix: str, source: str = _SOURCE, severity: Severity = Severity.ERROR, **more: str
+) -> Rule:
+    return Rule(name, severity, title, fix, source, **more)
 
 
 NO_OFF = _rule("off-missing", "An upload request has no `off`.", 'Send "off", the chunk\'s offset, in every request.')
 NO_LEN = _rule(
-    "len-missing",
+    "upload-len-missing",
     "The first upload request has no `len`.",
     'Send "len", the size of the whole image in bytes, in the request with off 0.',
+    recipe="The pair is 63 6c 65 6e (the key) and the size: 19 and two bytes (256 to 65535), or 1a and four, "
+    "high byte first. The map's first byte counts the pairs: with one more, a2 becomes a3.",
+    code='if (off == 0) { cbor_text("len"); cbor_uint(image_size); pairs++; }',
 )
 NO_DATA = _rule("data-missing", "An upload request has no `data`.", 'Send "data", a byte string, in every request.')
 OFF_TYPE = _rule("off-type", "`off` is not an unsigned integer.", "Encode off as CBOR major type 0.")
-LEN_TYPE = _rule("len-type", "`len` is not an unsigned integer.", "Encode len as CBOR major type 0.")
+LEN_TYPE = _rule("upload-len-type", "`len` is not an unsigned integer.", "Encode len as CBOR major type 0.")
 DATA_TYPE = _rule(
     "data-type", "`data` is not a byte string.", "Encode data as a CBOR byte string (major type 2), of definite length."
 )
@@ -92,6 +97,8 @@ _WIDEST = 5
 """Bytes of an integer that MCUboot reads, its head included: zcbor decodes it into four."""
 _FEW = 24
 """Pairs that a map's head of one byte can announce: fewer than this."""
+_TEXT_HEAD = 0x60
+"""Of a text string shorter than 24 bytes, to which its length is added (RFC 8949, section 3.1)."""
 _KINDS = {
     "uint": "an unsigned integer",
     "nint": "a negative integer",
@@ -278,5 +285,37 @@ def _missing(place: _Place, item: cbor.Item) -> Iterator[Finding]:
         fixed = None
         if like:
             fixed = {name if key == like[0] else key: value for key, value in payload.items()}
+        else:
+            length = _told_length(place, payload.get("data")) if name == "len" else None
+            fixed = None if length is None else {"len": length} | payload
+            said += _to_add(place, item, name) if length is None else f" Another request says `len` {length}."
         head = (item.start, item.head)
         yield place.finding(_MISSING[name], said, Effect.RC3, head, payload=fixed)
+
+
+def _told_length(place: _Place, data: object) -> int | None:
+    """The `len` that other first requests with the same bytes give, if they agree."""
+    payloads = (item.payload or {} for item in place.scene.from_host if isinstance(item, Message) and is_upload(item))
+    found = {told.get("len") for told in payloads if told.get("off") == 0 and _alike(told.get("data"), data)}
+    (length,) = found - {None} if len(found - {None}) == 1 else (None,)
+    return length if isinstance(length, int) else None
+
+
+def _alike(data: object, other: object) -> bool:
+    """Whether two chunks begin the same image, cut to another size perhaps."""
+    if not isinstance(data, bytes) or not isinstance(other, bytes):
+        return False
+    size = min(len(data), len(other))
+    return size > 0 and data[:size] == other[:size]
+
+
+def _to_add(place: _Place, item: cbor.Item, name: str) -> str:
+    """The bytes that a missing pair consists of, and what becomes of the map's head, which is marked."""
+    key = bytes([_TEXT_HEAD + len(name), *name.encode()]).hex(" ")
+    value = "its bytes, behind a head 40 to 57, 58 or 59" if name == "data" else "a number: 00 to 17, 18, 19 or 1a"
+    said = f" To add are {key} (the key `{name}`) and {value}"
+    count = len(item.children) // 2
+    if item.indefinite or count + 1 >= _FEW:
+        return f"{said}."
+    old = place.message.body[item.start]
+    return f"{said}; the map's head, marked below, grows from {old:02x} to {0xA0 + count + 1:02x}."

@@ -1,4 +1,4 @@
-"""A finding as text for a terminal: what is wrong, where, what it does, and how it should be."""
+"""A finding as text for a terminal: what is wrong, what to do, where it is, what it does, and how it should be."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pytest_nrfdfu.wire.rules.base import Finding, Severity
+from pytest_nrfdfu.wire.rules.columns import columns, decoded
 
 __all__ = ["PRIMER", "render"]
 
 PRIMER = """\
-What a host sends, packet by packet:
+The words used here:
   packet    8 bytes of SMP header (op, flags, length, group, sequence, command) and a payload, a CBOR map
-  body      2 bytes of length, the packet, 2 bytes of CRC over the packet; the length counts packet and CRC
-  lines     the body in base64, cut into pieces of at most 124 characters:
-            06 09 <piece> 0a   the first line, then   04 14 <piece> 0a   for each further one
-  answer    in the same form; an upload's says from which offset (`off`) to continue
+  frame     2 bytes of length, the packet, 2 bytes of CRC over the packet; the length counts packet and CRC
+  line      the frame in base64, cut into lines of at most 124 characters (Zephyr's documents call a line a frame):
+            06 09 <base64> 0a   the first line, then   04 14 <base64> 0a   for each further one
+  answer    in the same form; to an upload, its `off` says at which byte of the image the next chunk begins
 """
 """What somebody has to know who never saw the protocol, to understand findings."""
 
+_DOCUMENTS = {
+    "smp_transport.rst": "https://docs.zephyrproject.org/3.7.0/services/device_mgmt/smp_transport.html",
+    "smp_protocol.rst": "https://docs.zephyrproject.org/3.7.0/services/device_mgmt/smp_protocol.html",
+    "smp_group_1.rst": "https://docs.zephyrproject.org/3.7.0/services/device_mgmt/smp_groups/smp_group_1.html",
+    "boot_serial.c": "https://docs.mcuboot.com/serial_recovery.html",
+}
+"""Where what a source names, or is explained by, can be read."""
+
 _ROW = 16
-_NEIGHBOURS = 1
-"""Rows that are shown on either side of a marked one."""
-_FEW_ROWS = 6
-"""So many rows are shown whole."""
-_MOST_ROWS = 14
+_MOST_ROWS = 6
+"""Of more marked rows, the first and last two are shown."""
 _WIDTH = 100
 _INDENT = "  "
 _MARK_STYLE = "\x1b[1;31m"
@@ -51,23 +57,47 @@ def render(finding: Finding, colour: bool = False) -> str:  # noqa: FBT001, FBT0
 
 def _lines(finding: Finding, pen: _Pen) -> Iterator[str]:
     place = f"byte {finding.offset} from the host" if finding.direction == "tx" else f"byte {finding.offset}"
-    time = "" if finding.time is None else f" at {finding.time:.3f} s"
+    time = "" if finding.time is None else f" at {finding.time:.4f} s"
     times = f", {finding.times} times; the first one:" if finding.times > 1 else ""
     severity = pen.style(f"{finding.severity.value}: {finding.rule}", _STYLES[finding.severity])
     yield f"{severity}{time}, {place}{times}"
     yield from _wrapped(finding.said)
-    yield ""
-    yield from _dump(finding.data, finding.marks, pen, _rows(finding.data, finding.marks))
-    if finding.decoded:
-        yield f"{_INDENT}base64 decoded: {finding.decoded}"
-    yield ""
-    yield from _labelled("What happens", finding.does, pen)
     yield from _labelled("To do", finding.fix, pen)
-    if finding.should is not None:
-        yield f"{_INDENT}{pen.style('As it should be:', _LABEL_STYLE)}"
-        differ = _differences(finding.data, finding.should)
-        yield from _dump(finding.should, differ, pen, _rows(finding.should, differ or finding.marks))
+    if finding.among:
+        yield from _wrapped(finding.among)
+    yield ""
+    yield from _bytes(finding, pen)
+    yield from _labelled("What happens", finding.does, pen)
+    for label, text in (("In this capture", finding.seen), ("How", finding.recipe)):
+        if text:
+            yield from _labelled(label, text, pen)
+    if finding.code:
+        yield f"{_INDENT}{pen.style('In C:', _LABEL_STYLE)} {finding.code}"
     yield from _labelled("See", finding.source, pen)
+    for name, address in _DOCUMENTS.items():
+        if name in finding.source:
+            yield f"{_INDENT}     {address}"
+
+
+def _bytes(finding: Finding, pen: _Pen) -> Iterator[str]:
+    """The frame in columns, where the fault can be seen in it; then the marked rows of what is on the wire."""
+    should = b"" if finding.should is None else decoded(finding.should)
+    table = list(columns(finding.decoded, finding.decoded_marks, should))
+    if table:
+        what = "what differs is marked" if should else "the place is marked"
+        yield f"{_INDENT}{pen.style('Before base64', _LABEL_STYLE)} ({what}):"
+        for line, carets in table:
+            yield f"{_INDENT}  {pen.style(line, _MARK_STYLE) if carets else line}"
+        yield ""
+    label = "On the wire:" if finding.should is None else "On the wire, sent:"
+    yield f"{_INDENT}{pen.style(label, _LABEL_STYLE)}"
+    yield from _dump(finding.data, finding.marks, pen)
+    if finding.should is not None:
+        differ = _differences(finding.data, finding.should)
+        moved = f" as above; bytes move, and so nearly all of its {len(finding.should)} bytes on the wire are others"
+        yield f"{_INDENT}{pen.style('As it should be:', _LABEL_STYLE)}{moved if table and not differ else ''}"
+        yield from () if table and not differ else _dump(finding.should, differ, pen)
+    yield ""
 
 
 def _wrapped(text: str) -> list[str]:
@@ -105,25 +135,17 @@ def _span(other: bytes, line: bytes) -> tuple[int, int]:
 
 
 def _rows(data: bytes, marks: Sequence[tuple[int, int]]) -> list[int]:
-    """The rows to show: the first, those with begin or end of a mark, and their neighbours; all of short data."""
-    count = -(-len(data) // _ROW)
-    if count <= _FEW_ROWS:
-        return list(range(count))
-    wanted = {0, count - 1}
-    for start, end in marks:
-        for edge in (start // _ROW, (end - 1) // _ROW):
-            wanted |= set(range(edge - _NEIGHBOURS, edge + _NEIGHBOURS + 1))
-    shown = sorted(row for row in wanted if 0 <= row < count)
-    return shown if len(shown) <= _MOST_ROWS else shown[:_MOST_ROWS]
+    """The rows to show: those with begin or end of a mark; without marks the first and the last."""
+    last = max(0, len(data) - 1) // _ROW
+    if not marks:
+        return sorted({0, last})
+    rows = sorted({edge // _ROW for start, end in marks for edge in (start, end - 1)})
+    return rows if len(rows) <= _MOST_ROWS else [*rows[:2], *rows[-2:]]
 
 
-def _dump(data: bytes, marks: Sequence[tuple[int, int]], pen: _Pen, rows: Sequence[int]) -> Iterator[str]:
+def _dump(data: bytes, marks: Sequence[tuple[int, int]], pen: _Pen) -> Iterator[str]:
     marked = {index for start, end in marks for index in range(start, end)}
-    before = -1
-    for row in rows:
-        if row != before + 1:
-            yield f"{_INDENT}  ..."
-        before = row
+    for row in _rows(data, marks):
         at = row * _ROW
         piece = data[at : at + _ROW]
         shown = " ".join(

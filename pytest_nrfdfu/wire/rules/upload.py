@@ -247,7 +247,9 @@ class Course:
             f"The chunk at {chunk.off} has {size} bytes, {left} more than a multiple of four, and more chunks follow."
         )
         if written:
-            because = f"The last {left} are to be sent again: `off` {chunk.off + written} follows."
+            because = (
+                f"The last {left} {'is' if left == 1 else 'are'} to be sent again: `off` {chunk.off + written} follows."
+            )
             severity, effect = Severity.NOTE, Effect.PARTIAL
         else:
             because = "So it goes nowhere: `off` stays where it is."
