@@ -252,7 +252,7 @@ def test_console_and_exchanges_are_attached(trouble):
     assert "*** Booting " in console
     assert re.search(r"-> image upload write, sequence \d+: \{.*len: 5552", exchanges)
     assert re.search(r"<- image upload write response, sequence \d+: \{rc: 0, off: 5552\}", exchanges)
-    assert re.search(r"<- image state read response, sequence \d+: .*version: '1\.2\.3'", exchanges)
+    assert re.search(r"<- image list read response, sequence \d+: .*version: '1\.2\.3'", exchanges)
     passes = trouble[0].partition("= PASSES =")[2]
     assert passes
     assert "Captured log" not in passes
@@ -260,7 +260,7 @@ def test_console_and_exchanges_are_attached(trouble):
 
 def test_exchanges_of_a_set_up_are_attached(trouble):
     shown = section(trouble[0], "ERROR at setup of test_bench_in_setup[board:deaf]")
-    assert "-> image state read, sequence" in shown.split("Captured log deaf SMP setup")[1]
+    assert "-> image list read, sequence" in shown.split("Captured log deaf SMP setup")[1]
 
 
 def test_messages(trouble):
@@ -290,7 +290,7 @@ def test_what_broke_is_counted(trouble):
         ("product", "2", "test"),
         ("update", "2", "dfu"),
         ("update", "1", "protocol"),
-        ("update", "1", "image"),
+        ("configuration", "1", "image"),
         ("bench", "4", "bench"),
     } <= set(rows)
     assert re.search(r"^bench .*broken \(2\), deaf \(2\)$", trouble[0], re.MULTILINE)
@@ -300,6 +300,25 @@ def test_what_broke_is_counted(trouble):
 # --- header, progress, summary --------------------------------------------------------------------------------------
 
 UPDATE = "def test_it(dfu, build):\n    assert dfu.update(build).hash == build.hash\n"
+
+
+def test_an_upload_without_a_row_is_told(suite):
+    """Else the summary would say of a unit that it holds what nothing was seen to put there."""
+    suite.tests(
+        "def test_it(recovery, build):\n"
+        "    recovery.upload(build.image)\n    assert recovery.verify(build.image).verified\n"
+    )
+    result = suite.run("--board", "fast", "--build", "app.bin")
+    result.assert_outcomes(passed=1)
+    told = "On fast now: version 1.2.3, *, proved by image list"
+    result.stdout.fnmatch_lines([f"{told} (an upload by recovery.upload: not in the table of updates)"])
+
+
+def test_of_a_unit_that_was_only_looked_at_no_change_is_told(suite):
+    suite.tests("def test_it(recovery):\n    recovery.images()\n")
+    result = suite.run("--board", "fast")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["On fast now: not known: nothing was proved on it in this run"])
 
 
 def test_log_gets_plain_lines(suite):

@@ -257,10 +257,34 @@ bool cbor_more(cbor_reader *r, cbor_item *container)
         return fail(r);
     }
     if (container->indefinite) {
-        r->at += *r->at == CBOR_BREAK;
-        return r->at[-(container->value == 0)] != CBOR_BREAK;
+        bool ends = *r->at == CBOR_BREAK;
+        r->at += ends;
+        return !ends;
     }
-    return container->value-- > 0;
+    return container->value > 0 && container->value-- > 0;
+}
+
+static void skip(cbor_reader *r, const cbor_item *item, int depth)
+{
+    cbor_item inside = *item, next;
+    bool map = item->major == CBOR_MAP;
+
+    if (item->major == CBOR_TAG) { /* one item follows */
+        inside.value = 1;
+    } else if (!map && item->major != CBOR_ARRAY) {
+        return;
+    }
+    r->ok = r->ok && depth > 0;
+    while (cbor_more(r, &inside)) {
+        for (int i = 0; i < (map ? 2 : 1) && cbor_next(r, &next); i++) {
+            skip(r, &next, depth - 1);
+        }
+    }
+}
+
+void cbor_skip(cbor_reader *r, const cbor_item *item)
+{
+    skip(r, item, CBOR_DEEPEST);
 }
 
 bool cbor_is(const cbor_item *item, const char *text)

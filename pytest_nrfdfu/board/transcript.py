@@ -8,23 +8,12 @@ from typing import Any
 from pytest_nrfdfu.errors import SmpError
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import decode
-from pytest_nrfdfu.smp.header import Group, Header, ImageCommand, Op, OsCommand
+from pytest_nrfdfu.smp.names import command_name, op_name
 
 __all__ = ["decode_traffic", "describe"]
 
 _LONG = 16
 """Byte strings longer than this are shortened."""
-_COMMANDS = {
-    (Group.OS, OsCommand.ECHO): "echo",
-    (Group.OS, OsCommand.RESET): "reset",
-    (Group.OS, OsCommand.PARAMS): "params",
-    (Group.OS, OsCommand.BOOTLOADER_INFO): "bootloader info",
-    (Group.IMAGE, ImageCommand.STATE): "image state",
-    (Group.IMAGE, ImageCommand.UPLOAD): "image upload",
-    (Group.IMAGE, ImageCommand.ERASE): "image erase",
-    (Group.IMAGE, ImageCommand.SLOT_INFO): "slot info",
-}
-_OPS = {Op.READ: "read", Op.READ_RESPONSE: "read response", Op.WRITE: "write", Op.WRITE_RESPONSE: "write response"}
 
 
 def describe(packet: bytes) -> str:
@@ -33,14 +22,7 @@ def describe(packet: bytes) -> str:
         header, payload = decode(packet)
     except SmpError as error:
         return f"unreadable packet: {error}"
-    return f"{_name(header)}, sequence {header.sequence}: {_short(payload)}"
-
-
-def _name(header: Header) -> str:
-    known = (header.group, header.command)
-    command = next((text for key, text in _COMMANDS.items() if key == known), f"group {known[0]} command {known[1]}")
-    op = next((text for key, text in _OPS.items() if key == header.op), f"op {header.op}")
-    return f"{command} {op}"
+    return f"{command_name(header)} {op_name(header.op)}, sequence {header.sequence}: {_short(payload)}"
 
 
 def _short(value: Any) -> str:

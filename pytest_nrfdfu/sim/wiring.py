@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
+from pytest_nrfdfu.config_sim import SimFault
 from pytest_nrfdfu.sim.board import SimBoard
 from pytest_nrfdfu.sim.control import Line
 from pytest_nrfdfu.sim.dap import Dap
 from pytest_nrfdfu.sim.link import Link
 
-__all__ = ["FAULTS", "Fault", "Wiring"]
+__all__ = ["FAULTS", "Wiring"]
 
-Fault = Literal[
-    "uart-silent",
-    "uart-deaf",
-    "uart-loopback",
-    "line-open",
-    "line-inverted",
-    "reset-open",
-    "no-power",
-    "probe-busy",
-    "probe-unplugged",
-    "probe-hangs",
-    "probe-wrong-chip",
-]
-FAULTS: dict[Fault, str] = {
+FAULTS: dict[SimFault, str] = {
     "uart-silent": "the board's TX goes nowhere",
     "uart-deaf": "what the host sends never reaches the board",
     "uart-loopback": "the host's bytes come back to it, and the board is cut off",

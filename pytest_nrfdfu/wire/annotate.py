@@ -11,29 +11,14 @@ from typing import Any, NamedTuple
 
 from pytest_nrfdfu.errors import SmpMalformed
 from pytest_nrfdfu.smp.codec import rc_name
-from pytest_nrfdfu.smp.header import HEADER_SIZE, Group, Header, ImageCommand, Op, OsCommand
+from pytest_nrfdfu.smp.header import HEADER_SIZE, Group, Header
+from pytest_nrfdfu.smp.names import command_name, op_name
 from pytest_nrfdfu.wire import cbor
 from pytest_nrfdfu.wire.frames import Frame
 
-__all__ = ["Field", "body_fields", "command_name", "op_name", "packet_fields", "shown"]
+__all__ = ["Field", "body_fields", "packet_fields", "shown"]
 
-_COMMANDS: dict[tuple[int, int], str] = {
-    (Group.OS, OsCommand.ECHO): "echo",
-    (Group.OS, OsCommand.RESET): "reset",
-    (Group.OS, OsCommand.PARAMS): "params",
-    (Group.OS, OsCommand.BOOTLOADER_INFO): "bootloader info",
-    (Group.IMAGE, ImageCommand.STATE): "image list",
-    (Group.IMAGE, ImageCommand.UPLOAD): "image upload",
-    (Group.IMAGE, ImageCommand.ERASE): "image erase",
-    (Group.IMAGE, ImageCommand.SLOT_INFO): "slot info",
-}
 _GROUPS: dict[int, str] = {Group.OS: "OS", Group.IMAGE: "image"}
-_OPS: dict[int, str] = {
-    Op.READ: "read",
-    Op.READ_RESPONSE: "read response",
-    Op.WRITE: "write",
-    Op.WRITE_RESPONSE: "write response",
-}
 _SHOWN_BYTES = 8
 """Of a byte string of data; a hash is shown whole."""
 _WHOLE = 32
@@ -48,19 +33,6 @@ class Field(NamedTuple):
     data: bytes
     says: str
     depth: int = 0
-
-
-def command_name(header: Header) -> str:
-    """What a command is called, `image list` say; its numbers where it has no name here."""
-    name = _COMMANDS.get((header.group, header.command))
-    if name == "image list" and header.op in {Op.WRITE, Op.WRITE_RESPONSE}:
-        return "image state"
-    return name or f"group {header.group} command {header.command}"
-
-
-def op_name(op: int) -> str:
-    """What an op is called."""
-    return _OPS.get(op, f"unknown op {op}")
 
 
 def shown(value: Any) -> str:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from pytest_nrfdfu.smp.codec import rc_name
 from pytest_nrfdfu.smp.header import HEADER_SIZE, Header
-from pytest_nrfdfu.wire.annotate import Field, body_fields, command_name, op_name, shown
+from pytest_nrfdfu.smp.names import command_name, op_name
+from pytest_nrfdfu.wire.annotate import Field, body_fields, shown
 from pytest_nrfdfu.wire.capture import Capture, Direction
 from pytest_nrfdfu.wire.exchange import Exchange, exchanges
 from pytest_nrfdfu.wire.frames import Frame, Item, Message, Text, read

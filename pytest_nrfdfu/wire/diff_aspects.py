@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from pytest_nrfdfu.smp.console import LINE_LENGTH
 from pytest_nrfdfu.smp.header import HEADER_SIZE
-from pytest_nrfdfu.wire.annotate import op_name, shown
+from pytest_nrfdfu.smp.names import op_name
+from pytest_nrfdfu.wire.annotate import shown
 from pytest_nrfdfu.wire.diff_steps import Sent, Step
 from pytest_nrfdfu.wire.frames import Frame
 

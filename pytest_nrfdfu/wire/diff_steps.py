@@ -10,8 +10,8 @@ from typing import Any
 
 from pytest_nrfdfu.errors import SmpMalformed
 from pytest_nrfdfu.smp.header import HEADER_SIZE, Group, Header, ImageCommand
+from pytest_nrfdfu.smp.names import command_name, op_name
 from pytest_nrfdfu.wire import cbor
-from pytest_nrfdfu.wire.annotate import command_name, op_name
 from pytest_nrfdfu.wire.capture import Capture
 from pytest_nrfdfu.wire.exchange import exchanges
 from pytest_nrfdfu.wire.frames import Frame, Message, read

@@ -13,7 +13,7 @@ from pytest_nrfdfu.smp.messages import EchoRequest, ImageStateRead, ResetRequest
 @pytest.mark.parametrize(
     ("request_", "text"),
     [
-        (ImageStateRead(), "image state read, sequence 7: {}"),
+        (ImageStateRead(), "image list read, sequence 7: {}"),
         (ResetRequest(boot_mode=1), "reset write, sequence 7: {boot_mode: 1}"),
         (EchoRequest("hi"), "echo write, sequence 7: {d: 'hi'}"),
         (
@@ -29,7 +29,7 @@ def test_a_request_is_one_line(request_, text):
 def test_a_response_shows_hashes_whole():
     body = cbor2.dumps({"images": [{"slot": 0, "hash": b"\xab" * 32}]})
     packet = Header(op=1, group=1, command=0, sequence=7, length=len(body)).pack() + body
-    assert describe(packet) == "image state read response, sequence 7: {images: [{slot: 0, hash: " + "ab" * 32 + "}]}"
+    assert describe(packet) == "image list read response, sequence 7: {images: [{slot: 0, hash: " + "ab" * 32 + "}]}"
 
 
 def test_what_is_not_known_is_shown_by_number():
@@ -48,7 +48,7 @@ def test_traffic_is_cut_into_messages():
     traffic = [(10.0, "tx", frame[:5]), (10.25, "tx", frame[5:]), (10.5, "rx", b"I: text\r\n" + broken)]
     first, second = decode_traffic(traffic)
     size = len(encode(ImageStateRead(), 7))
-    assert first == f"    0.250 s -> image state read, sequence 7: {{}} ({size} bytes)"
+    assert first == f"    0.250 s -> image list read, sequence 7: {{}} ({size} bytes)"
     assert second.startswith("    0.500 s <- broken frame: ")
 
 

@@ -9,7 +9,7 @@ from pytest_nrfdfu.config_sim import SimFault
 from pytest_nrfdfu.sim.board import BoardOptions, SimBoard
 from pytest_nrfdfu.sim.dap import Dap, NoAck, Unplugged
 from pytest_nrfdfu.sim.link import Link
-from pytest_nrfdfu.sim.wiring import FAULTS, Fault, Wiring
+from pytest_nrfdfu.sim.wiring import FAULTS, Wiring
 
 
 class Bench:
@@ -33,7 +33,7 @@ def bench():
 
 
 def test_the_configuration_and_the_simulator_know_the_same_faults():
-    assert set(FAULTS) == set(get_args(Fault)) == set(get_args(SimFault))
+    assert set(FAULTS) == set(get_args(SimFault)) == set(get_args(SimFault))
 
 
 def test_a_fault_that_there_is_not_is_refused(bench):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pytest_nrfdfu.smp.codec import rc_name
 from pytest_nrfdfu.smp.header import HEADER_SIZE, Header
-from pytest_nrfdfu.wire.annotate import command_name
+from pytest_nrfdfu.smp.names import command_name
 from pytest_nrfdfu.wire.exchange import exchanges
 from pytest_nrfdfu.wire.frames import Item, Message, Text
 from pytest_nrfdfu.wire.rules.base import Finding, Severity
