@@ -16,7 +16,10 @@ class Table(BaseModel):
 
 
 class SerialLine(Table):
-    """RTS or DTR of a port that does nothing else. `active` is the level at the target's pin."""
+    """RTS or DTR of a port that does nothing else. `active` is the level at the target's pin.
+
+    What inverts in between (a transistor) is not known of: say the opposite then.
+    """
 
     driver: Literal["serial"]
     port: str

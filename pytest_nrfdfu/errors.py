@@ -18,7 +18,7 @@
         SmpMalformed           an answer that cannot be read
       DfuError               the update failed                       category dfu
         UploadFailed           the upload stopped before its end
-        HashMismatch           the board does not list the image that was sent
+        HashMismatch           the board does not list the image that it should hold
         NotBooted              the application was not seen running
 
 A message says what was tried, what was seen and what to look at, in that order.
@@ -166,7 +166,7 @@ class UploadFailed(DfuError):
 
 
 class HashMismatch(DfuError):
-    """The image list, read from the board, does not hold the image that was sent."""
+    """The image list, read from the board, does not hold the image that it should."""
 
 
 class NotBooted(DfuError):

@@ -6,12 +6,14 @@ uses, and the others take the board from a private one, so a suite may define it
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nrfdfu.errors import ConfigError, HashMismatch, SmpError
+from pytest_nrfdfu.errors import ConfigError, HashMismatch, SmpError, UartError
 from pytest_nrfdfu.options import LEASE_TIMEOUT, RETIRE_AFTER, target_settings
 from pytest_nrfdfu.report import BOARDS, POOL, REFLASH, SELECTION, Steps, remember
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_nrfdfu.board.dfu import Dfu, Recovery
     from pytest_nrfdfu.board.unit import Unit
     from pytest_nrfdfu.image.build import Build
+    from pytest_nrfdfu.smp.messages import ImageStates
 
 __all__ = ["board", "boards", "build", "console", "dfu", "flashed", "recovery", "recovery_target", "smp"]
 
@@ -33,6 +36,8 @@ BOARDS_PARAM = "_nrfdfu_boards"
 BOARDS_ID = "boards"
 """What the id of a test of several boards says in its place."""
 _HANDLE = "_nrfdfu_handle"
+_BACK = 3.0
+"""Seconds for a port that comes and goes to be there, if it comes from the recovery that was entered."""
 
 NEEDS_BOARD = "needs a board: run pytest with --board NAME (nrf5340dk-sim is a simulated one)"
 NEEDS_BUILD = "needs a build: run pytest with --build NAME=PATH of a signed image"
@@ -90,11 +95,15 @@ def _pool(config: pytest.Config) -> Pool:
     return pool
 
 
-def _handle(request: pytest.FixtureRequest, unit: Unit) -> Board:
-    """A fresh handle over a unit that the pool holds, noted for the test's report; reset if a test failed on it."""
+def _handle(request: pytest.FixtureRequest, unit: Unit, releasing: ExitStack) -> Board:
+    """A fresh handle over a unit that the pool holds, noted for the test's report; reset if a test failed on it.
+
+    `releasing` lets go of its lines, whatever becomes of the reset, or of other handles.
+    """
     from pytest_nrfdfu.board.board import Board
 
     handle = Board(unit)
+    releasing.callback(handle.release)
     request.node.stash.setdefault(BOARDS, []).append(handle)
     if _pool(request.config).take_reset(unit):
         handle.reset(wait=False)
@@ -107,9 +116,12 @@ def _unit(handle: Board) -> Unit:
 
 @pytest.fixture(name=_HANDLE)
 def _board_handle(request: pytest.FixtureRequest, _nrfdfu_board: Choice) -> Iterator[Board]:
-    handle = _handle(request, _pool(request.config).unit(_nrfdfu_board))
-    yield handle
-    handle.release()
+    pool = _pool(request.config)
+    reason = pool.taken_out(_nrfdfu_board)
+    if reason is not None:
+        pytest.skip(reason)
+    with ExitStack() as releasing:
+        yield _handle(request, pool.unit(_nrfdfu_board), releasing)
 
 
 @pytest.fixture
@@ -141,14 +153,28 @@ def _leave(unit: Unit) -> None:
     from pytest_nrfdfu.board.boot import boot
     from pytest_nrfdfu.board.recovery import from_recovery
 
-    try:
-        states = unit.client.images(tries=2, timeout=2.0)
-    except SmpError:
+    states = _states(unit)
+    if states is None:
         return  # whatever runs now, it is not the recovery that this fixture entered
     if not from_recovery(states, has_state=unit.profile.image_state):
         return
     if states.find() is not None:  # else the board stays in recovery, whence the next test takes it
         boot(unit)
+
+
+def _states(unit: Unit) -> ImageStates | None:
+    """The image list of whatever answers; None if nothing does, or the port is away as it may be."""
+    for _ in range(2):  # the test may have reset the board a moment ago: the port that is there is about to go
+        try:
+            if unit.uart_missing:
+                unit.reopen_ports(time.monotonic() + _BACK)
+            return unit.client.images(tries=2, timeout=2.0)
+        except SmpError:
+            return None
+        except UartError:
+            if not (unit.uart.transient or unit.rig.takes_usb):
+                raise
+    return None
 
 
 @pytest.fixture
@@ -216,10 +242,8 @@ def boards(request: pytest.FixtureRequest, _nrfdfu_boards: Sequence[Choice]) -> 
     """One unit for each ``--board``, for tests that need several."""
     mine = [handle.unit for handle in request.node.stash.get(BOARDS, [])]
     units = _pool(request.config).several(_ordered(_nrfdfu_boards), keep=mine)
-    handles = [_handle(request, unit) for unit in units]
-    yield handles
-    for handle in handles:
-        handle.release()
+    with ExitStack() as releasing:
+        yield [_handle(request, unit, releasing) for unit in units]
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def _tell(item: pytest.Item, boards: list[Board]) -> None:
                 pool.passed(name, item.nodeid)
             continue
         # Of several units the one is to blame that the error is about, if it says so.
-        blamed = len(boards) == 1 or failure.reason.startswith(name)
+        blamed = len(boards) == 1 or failure.reason.startswith((f"{name}:", f"{name} "))
         category = failure.category if blamed or failure.category != _BENCH else ""
         pool.failed(name, item.nodeid, category, failure.reason)
 
@@ -155,7 +155,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     selection = config.stash.get(SELECTION, None)
     if selection is None or not selection.boards or hasattr(config, "workerinput"):
         return
-    status = _status(config, config.stash[_TALLY], pytest.ExitCode(session.exitstatus))
+    status = _status(config, config.stash[_TALLY], session.exitstatus)
     if status is not None:
         config.stash[_STATUS] = status
         session.exitstatus = status

@@ -35,7 +35,7 @@ from pytest_nrfdfu.options import (
     number,
     select,
 )
-from pytest_nrfdfu.report import POOL, RECORD, REFLASH, SELECTION, TRACE
+from pytest_nrfdfu.report import POOL, RECORD, REFLASH, SELECTION, TRACE, tracebacks
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.bench.choice import Choice
@@ -55,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     add_options(parser)
     # Before any other hook of theirs is called; not by pytest_plugins: pytest would warn that these modules were
     # imported before it could rewrite their asserts.
-    for module in (fixtures, report, workers, outcomes):
+    for module in (fixtures, report, workers, outcomes, tracebacks):
         pluginmanager.register(module, module.__name__)
 
 

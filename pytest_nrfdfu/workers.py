@@ -7,8 +7,9 @@ pytest 9.2 does not hand on the node ids that it changes (pytest-xdist issue 138
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,10 +41,10 @@ def _limited(config: pytest.Config) -> list[str] | None:
     return list(dict.fromkeys(unit.name for unit in units if held_back(unit) is None))
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)  # before pytest-xdist's own, which always has an answer
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """``-n auto`` is the number of units; pytest-xdist's own number where they are without limit."""
-    units = _limited(config)
+    """``-n auto`` is the number of units; pytest-xdist's own number where they are without limit, or it was told."""
+    units = _limited(config) if not os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") else None
     return None if units is None else max(1, len(units))
 
 
@@ -66,13 +67,16 @@ def pytest_configure(config: pytest.Config) -> None:
 # --- scheduling -------------------------------------------------------------------------------------------------------
 
 
-def scope_of(nodeid: str, labels: Sequence[str], dist: str = "load") -> str:
-    """What a test shares a worker with. `labels`: choices of one unit each; `dist`: as ``--dist`` has it."""
-    if re.search(rf"[\[-]{BOARDS_ID}[\]-]", nodeid):
+def scope_of(nodeid: str, labels: Mapping[str, bool], dist: str = "load") -> str:
+    """What a test shares a worker with. `labels`: of all choices, with whether each is one unit; `dist`: ``--dist``."""
+    parameters = nodeid.partition("::")[2].partition("[")[2]
+    if re.search(rf"(^|-){BOARDS_ID}[\]-]", parameters):
         return _SEVERAL
-    for label in sorted(labels, key=len, reverse=True):
-        if re.search(rf"[\[-]board:{re.escape(label)}[\]-]", nodeid):
-            return f"board:{label}"
+    for label in sorted(labels, key=len, reverse=True):  # nrf5340dk is how nrf5340dk-sim begins
+        if re.search(rf"(^|-)board:{re.escape(label)}[\]-]", parameters):
+            if labels[label]:
+                return f"board:{label}"
+            break
     if dist == "loadscope":
         return nodeid.rpartition("::")[0]
     if dist == "loadfile":
@@ -91,7 +95,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from pytest_nrfdfu.scheduling import BoardScheduling
 
-    labels = [choice.label for choice in chosen.boards if _is_one_unit(choice)]
+    labels = {choice.label: _is_one_unit(choice) for choice in chosen.boards}
     return BoardScheduling(config, log, lambda nodeid: scope_of(nodeid, labels, dist))
 
 

@@ -174,6 +174,13 @@ def test_a_list_that_cannot_be_had_is_a_note(source):
     assert discover.list_probes(child(source)) == ([], ["pyOCD cannot list the probes: no USB library"])
 
 
+def test_a_list_whose_program_cannot_be_started_is_a_note():
+    assert discover.list_probes(["/no/such/python"]) == (
+        [],
+        ["pyOCD cannot be asked for the probes: No such file or directory"],
+    )
+
+
 def test_a_list_that_hangs_is_a_note(monkeypatch):
     monkeypatch.setattr(discover, "_LIST_TIMEOUT", 0.2)
     _, (note,) = discover.list_probes(child("import time; time.sleep(600)"))

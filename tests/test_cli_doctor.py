@@ -1,6 +1,7 @@
 """`nrfdfu doctor`: what it finds on a bench where all is well, and with each thing that can be wrong."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -9,11 +10,13 @@ import pytest
 
 from pytest_nrfdfu import cli
 from pytest_nrfdfu.cli import doctor_steps
-from pytest_nrfdfu.cli.doctor_findings import Finding, Step, finding_of
+from pytest_nrfdfu.cli.doctor_findings import BLOCKED, Finding, Step, finding_of
 from pytest_nrfdfu.cli.doctor_text import Writer, conclusion
 from pytest_nrfdfu.errors import Diagnosis, LeaseError, LineError, ProbeError, RecoveryNotEntered, UartError
 
 PARTS = list(doctor_steps.PARTS)
+SIMULATED = [part for part in PARTS if part != "power"]
+REAL_PARTS = [part for part in PARTS if part not in {"power", "simulator"}]
 
 BENCH = """
 board = "bench"
@@ -55,6 +58,9 @@ def examine(tmp_path, image, capfd, monkeypatch):
     return examine
 
 
+FINE_SO_FAR = {"config": "fine", "lease": "fine"}
+
+
 def statuses(steps):
     return {name: step["status"] for name, step in steps.items()}
 
@@ -62,8 +68,8 @@ def statuses(steps):
 def test_all_is_fine(examine):
     status, steps, told = examine()
     assert status == 0
-    assert statuses(steps) == dict.fromkeys(PARTS, "fine")
-    assert list(steps) == PARTS
+    assert statuses(steps) == dict.fromkeys(SIMULATED, "fine")
+    assert list(steps) == SIMULATED
     assert (told["board"], told["unit"]) == ("bench", "bench")
     assert steps["chip identity"]["seen"] == "nRF5340; application core open, network core off"
     assert steps["recovery"]["seen"].startswith("by gpio; MCUboot answered after ")
@@ -106,7 +112,59 @@ def test_a_probe_that_hangs_is_given_up(examine, monkeypatch):
     assert status == 1
     assert steps["probe"]["seen"] == "The debug probe does not answer."
     assert steps["probe"]["advice"].startswith("Unplug it and plug it in again")
+    assert steps["probe"]["details"] == []
     assert statuses(steps)["line"] == "fine"
+
+
+def test_a_reset_that_nobody_could_confirm_is_not_called_fine(examine):
+    """Locked, so that the core cannot be asked, and nRESET is open: only the second reset, by ctrl-ap, is seen."""
+    status, steps, told = examine('locked = true\nfaults = ["reset-open"]')
+    assert status == 1
+    assert not told["ok"]
+    assert steps["reset"]["status"] == "unknown"
+    assert steps["recovery"]["cause"] == "reset-not-seen"
+    assert "The reset by pin did nothing that could be seen" in steps["recovery"]["seen"]
+    assert "it does after a ctrl-ap reset" in steps["recovery"]["seen"]
+    assert "nRESET" in steps["recovery"]["advice"]
+
+
+def test_each_entry_has_a_conclusion_of_its_own(examine):
+    _, steps, _ = examine('faults = ["line-open"]\nentrance = ["gpio"]', 'entry = ["gpio", "boot-mode"]')
+    assert steps["recovery"]["cause"] == "recovery-line-not-connected"
+    assert steps["recovery"]["seen"].startswith("gpio: The recovery line does not reach the chip")
+    assert steps["recovery"]["details"][0].startswith("boot-mode: The bootloader did not take the boot mode")
+    assert steps["recovery"]["details"][0].endswith("in [recovery.boot_mode].")
+
+
+def test_an_entry_that_fails_before_another_works_is_told(examine):
+    status, steps, _ = examine(
+        'faults = ["line-open"]\nentrance = ["gpio", "boot-mode"]', 'entry = ["gpio", "boot-mode"]'
+    )
+    assert status == 0
+    assert steps["recovery"]["seen"].startswith("by boot-mode; ")
+    assert steps["recovery"]["details"][0].startswith("gpio does not work: The recovery line does not reach the chip")
+
+
+def test_two_faults_are_both_told(examine):
+    """The line and the board's TX: the core was reset and has an image, so it should have printed."""
+    _, steps, _ = examine('faults = ["line-open", "uart-silent"]')
+    assert steps["recovery"]["cause"] == "recovery-line-not-connected"
+    assert "nothing was printed on " in steps["recovery"]["advice"]
+
+
+def test_what_no_entry_needs_is_not_tried(examine):
+    status, steps, _ = examine('entrance = ["boot-mode"]', 'entry = ["boot-mode"]')
+    assert status == 0
+    assert "line" not in steps
+
+
+def test_what_is_told_is_told_once(examine):
+    _, steps, _ = examine('faults = ["line-open"]')
+    text = " ".join(steps["recovery"]["details"])
+    assert text.count("*** Booting") == 1
+    assert "requests in" in text
+    assert all(part not in text for part in ("sequence", "ImageStateRead", "\\n", "The probe ("))
+    assert not re.search("[0-9a-f]{20}", text), "a hash is told by its first digits"
 
 
 def test_other_parts_are_tried_all_the_same(examine):
@@ -116,7 +174,7 @@ def test_other_parts_are_tried_all_the_same(examine):
         'entry = ["gpio", "smp"]',
     )
     assert status == 1
-    assert statuses(steps) == dict.fromkeys(PARTS, "fine") | {
+    assert statuses(steps) == dict.fromkeys(SIMULATED, "fine") | {
         "probe": "wrong",
         "chip identity": "skipped",
         "reset": "skipped",
@@ -170,8 +228,9 @@ def test_flash_is_not_changed(examine):
 def test_a_simulated_board_that_does_not_start_is_said(examine, tmp_path):
     status, steps, _ = examine('image = "no.bin"'.replace("image", "public_key"))
     assert status == 1
-    assert statuses(steps)["lease"] == "wrong"
-    assert set(list(statuses(steps).values())[2:]) == {"skipped"}
+    assert statuses(steps) == {**dict.fromkeys(SIMULATED, "skipped"), **FINE_SO_FAR, "simulator": "wrong"}
+    assert "no.bin" in steps["simulator"]["seen"]
+    assert "[sim]" in steps["simulator"]["advice"]
 
 
 # --- boards that are not simulated ----------------------------------------------------------------------------------
@@ -192,6 +251,11 @@ assert = ["{command}"]
 release = ["{command}"]
 [[unit]]
 id = "a"
+"""
+POWER = """
+[power]
+on = ["false"]
+off = ["true"]
 """
 
 
@@ -226,6 +290,15 @@ def test_a_line_whose_command_fails(real):
     assert steps["line"]["advice"]
 
 
+def test_a_power_switch_that_fails_is_said_of_it_alone(real, monkeypatch):
+    monkeypatch.setattr("test_cli_doctor.REAL", REAL.replace("[recovery]", POWER + "[recovery]"))
+    _, steps = real()
+    assert steps["power"]["status"] == "wrong"
+    assert "the command that switches power on ended with status 1" in steps["power"]["seen"]
+    assert steps["probe"]["cause"] == "probe-unreachable"
+    assert statuses(steps)["line"] == "fine"
+
+
 def test_a_unit_that_somebody_else_uses_is_not_touched(real, tmp_path):
     touched = tmp_path / "touched"
     source = """
@@ -245,7 +318,7 @@ sys.stdin.read()
         status, steps = real(command=f"touch {touched}")
         other.stdin.close()
     assert status == 1
-    assert statuses(steps) == {**dict.fromkeys(PARTS, "skipped"), "config": "fine", "lease": "wrong"}
+    assert statuses(steps) == {**dict.fromkeys(REAL_PARTS, "skipped"), "config": "fine", "lease": "wrong"}
     assert f"process {other.pid}" in steps["lease"]["seen"]
     assert not touched.exists()
 
@@ -308,9 +381,18 @@ def test_a_terminal_sees_what_is_tried_and_gets_colours():
 
 def test_the_conclusion_counts():
     fine, skipped = (Step("a", Finding("fine", ""), 0), Step("b", Finding("skipped", ""), 0))
-    assert conclusion([fine, skipped]) == "Everything that was tried is fine (1 skipped: b)."
-    assert conclusion([fine, WRONG]).startswith("One part is wrong: port. ")
-    assert conclusion([WRONG, skipped, WRONG]).startswith("2 parts are wrong: port, port (1 skipped: b). ")
+    blocked, unknown = Step("c", Finding("skipped", "", cause=BLOCKED), 0), Step("d", Finding("unknown", ""), 0)
+    assert conclusion([fine, skipped]) == "Everything that was tried is fine."
+    assert conclusion([fine, unknown]) == "Everything else that was tried is fine. Not known: d."
+    assert conclusion([fine, WRONG]).startswith("Do what stands behind the arrow")
+    assert conclusion([WRONG, blocked]).startswith("Not tried, because what they need does not work: c. Do what ")
+    assert conclusion([WRONG, skipped, WRONG]).startswith("2 parts are wrong: begin with the first, port, ")
+
+
+def test_parts_that_were_not_tried_for_want_of_another_have_no_line_of_their_own():
+    screen = Screen(terminal=False)
+    Writer(screen, {}).ended(Step("console", Finding("skipped", "it needs another", cause=BLOCKED), 0.0))
+    assert screen.text == ""
 
 
 @pytest.mark.parametrize(
@@ -325,6 +407,10 @@ def test_the_conclusion_counts():
         (
             ProbeError("in use; close it", cause="busy"),
             ("The debug probe is in use", "Close the debugger", "probe-busy"),
+        ),
+        (
+            LineError("it stuck (Error: jammed. Check it.); look at the relay"),
+            ("it stuck (Error: jammed. Check it.)", "Look at the relay", ""),
         ),
         (
             RecoveryNotEntered("long", Diagnosis("id", "It is so.", ("More.",), "Do this.")),

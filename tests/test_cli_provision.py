@@ -1,6 +1,7 @@
 """`nrfdfu provision`: which command it would run, when it refuses, and how a command ends."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,13 +30,26 @@ probe.unique_id = "remote:bench:5555"
 
 
 @pytest.fixture
-def rack(tmp_path):
+def rack(tmp_path, monkeypatch):
+    monkeypatch.setenv("NRFDFU_LEASE_DIR", str(tmp_path / "leases"))
+
     def write(*command, timeout=20):
         path = tmp_path / "dk.toml"
         path.write_text(RACK.format(command=list(map(str, command)), timeout=timeout))
         return path
 
     return write
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from pytest_nrfdfu.bench.lease import LocalKeeper
+from pytest_nrfdfu.config import load
+lease = LocalKeeper().acquire(load(Path(sys.argv[1]))[:1], deadline=0, say=print)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -84,6 +98,32 @@ def test_nothing_is_run_unasked(run, rack, tmp_path, monkeypatch):
     assert f"touch {ran}" in out
     assert "--yes runs it" in err
     assert not ran.exists()
+
+
+def test_a_unit_that_somebody_else_uses_is_not_touched(run, rack, tmp_path):
+    ran = tmp_path / "ran"
+    path = rack("touch", ran)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        status, _, err = run("dk:a", path, "--yes")
+        other.stdin.close()
+    assert status == 2
+    assert f"process {other.pid}" in err
+    assert not ran.exists()
+
+
+def test_the_unit_is_held_while_the_command_runs_and_free_afterwards(run, rack, tmp_path):
+    path = tmp_path / "dk.toml"
+    tried = "from pytest_nrfdfu.errors import LeaseError\ntry:\n    run()\nexcept LeaseError: sys.exit(7)"
+    source = HOLD.replace("lease =", "run = lambda:").replace('print("held", flush=True)\nsys.stdin.read()\n', tried)
+    script = tmp_path / "take.py"
+    script.write_text(source)
+    status, _, err = run("dk:a", rack(sys.executable, script, path), "--yes")
+    assert status == 1
+    assert "failed with exit status 7" in err
+    assert subprocess.run([sys.executable, script, path], check=False, timeout=60).returncode == 0
 
 
 @pytest.mark.parametrize(("answer", "runs"), [("y", True), ("n", False), ("", False)])

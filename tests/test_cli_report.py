@@ -21,7 +21,7 @@ def records(tmp_path):
 def test_a_page_is_written(records, tmp_path, capsys):
     assert main(["report", str(records), "-o", str(tmp_path / "nights.html"), "--title", "Rack 1"]) == 0
     assert "<title>Rack 1</title>" in (tmp_path / "nights.html").read_text()
-    assert capsys.readouterr().out == f"{tmp_path / 'nights.html'}: 1 runs in 1 nights\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'nights.html'}: 1 run in 1 night\n"
 
 
 def test_the_page_goes_beside_the_records(records):

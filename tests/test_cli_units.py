@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import time
 
 import pytest
 
+from pytest_nrfdfu.bench.identity import identify
 from pytest_nrfdfu.bench.lease import LocalKeeper
-from pytest_nrfdfu.bench.lease_dir import VARIABLE
+from pytest_nrfdfu.bench.lease_dir import VARIABLE, LeaseDir
 from pytest_nrfdfu.cli import main
 from pytest_nrfdfu.config import load
 
@@ -93,18 +95,49 @@ def test_what_names_no_unit_is_refused(capsys):
 
 
 def test_how_the_last_use_went(units, folder, capsys):
-    from pytest_nrfdfu.bench.identity import identify
-    from pytest_nrfdfu.bench.lease_dir import LeaseDir
-
     first = load(folder / "hil_configs" / "rack.toml")[0]
     result = {"tests": 9, "failed": 3, "bench": 2, "retired": "no port", "ended": "2026-01-31T01:02:03"}
     LeaseDir().write(identify(first).stable, "result", result)
     assert units()["rack:dk-07"]["last"] == result
     assert main(["units"]) == 0
-    told = "last used until 2026-01-31T01:02:03: 9 tests, 3 failed (2 by the bench), retired: no port"
+    told = "last used until 2026-01-31 01:02:03: 9 tests, 3 failed (2 by the bench), retired: no port"
     assert told in capsys.readouterr().out
 
 
 def test_another_folder(units, folder):
     (folder / "desk.toml").write_text('[recovery]\nentry = ["smp"]\n')
     assert states(units("--config", "desk.toml")) == {"desk": "free"}
+
+
+def test_a_second_hold_says_what_it_replaces(units, capsys):
+    for reason in ("bad cable", "hot"):
+        assert main(["units", "hold", "dk-07", "--reason", reason]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("nrfdfu units: rack:dk-07 was held back by ")
+    assert told.endswith(": bad cable; the new reason has taken the place of that one\n")
+    assert main(["units", "hold", "dk-09", "--reason", "hot"]) == 0
+    assert "rack.toml: no cable\n" in capsys.readouterr().err
+
+
+def test_the_release_of_a_unit_that_was_not_held_says_so(units, capsys):
+    assert main(["units", "release", "dk-07"]) == 0
+    assert capsys.readouterr().err == "nrfdfu units: rack:dk-07 was not held back: nothing was changed\n"
+    assert main(["units", "release", "dk-09"]) == 0
+    assert "rack.toml: no cable; only a change of that file ends this\n" in capsys.readouterr().err
+    units("hold", "dk-07", "--reason", "hot")
+    capsys.readouterr()
+    assert main(["units", "release", "dk-07"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_times_are_written_in_one_way(folder, capsys):
+    first = load(folder / "hil_configs" / "rack.toml")[0]
+    LeaseDir().write(identify(first).stable, "result", {"tests": 1, "ended": "2026-01-31T01:02:03+01:00"})
+    assert main(["units", "hold", "dk-07", "--reason", "hot"]) == 0
+    lease = LocalKeeper().acquire([first], deadline=time.monotonic(), say=pytest.fail)
+    capsys.readouterr()
+    assert main(["units"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if " held " in line)
+    lease.release()
+    assert len(re.findall(r"(?:since|until) \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b(?!\+)", line)) == 3
+    assert ": 1 tests, ? failed (? by the bench)" in line

@@ -166,3 +166,83 @@ def test_boards_recovery_and_console(suite):
     suite.tests(SEVERAL)
     result = suite.run("-v", "--board", "other", "--board", "fast", "--build", "app.bin")
     result.assert_outcomes(passed=6)
+
+
+VANISHES = """
+import pytest
+from pytest_nrfdfu.errors import PortGone
+
+pytestmark = pytest.mark.usefixtures("build")  # tests are ordered by build
+
+
+def test_reset(recovery, board, build):
+    recovery.upload(build.image)
+    board.probe.reset("pin")
+
+
+def test_reset_and_seen(recovery, board):
+    board.probe.reset("pin")
+    board._unit.uart._thread.join(10)
+    assert not board._unit.uart.is_open
+
+
+def test_gone_for_good(recovery, board):
+    def gone(deadline):
+        raise PortGone("it stays away")
+
+    board._unit.uart.close()
+    board._unit.uart.reopen = gone
+
+
+def test_is_back(board):
+    del board._unit.uart.reopen
+
+
+def test_works_still(recovery):
+    assert recovery.images()
+"""
+
+
+def test_a_recovery_whose_port_comes_and_goes_is_left_quietly(suite):
+    """A port that a reset took away is no error of the bench, and may stay away with what runs now."""
+    # What an application without SMP server prints at its start is over before its port is there.
+    table = 'uart_vanishes = true\napplication_smp = "full"\n'
+    suite.add_board("usb", suites.FAST.replace("\n[boot]\nsmp = false\n", table))
+    suite.tests(VANISHES)
+    result = suite.run("--board", "usb", "--build", "app.bin", "--nrfdfu-retire-after", "1")
+    result.assert_outcomes(passed=5)
+
+
+RELEASED = """
+import pytest
+from pytest_nrfdfu.board.board import Board
+
+released, broken = Board.release, []
+
+
+def release(self):
+    released(self)
+    if self in broken:
+        raise RuntimeError("its port is gone")
+
+
+Board.release = release
+
+
+def test_all(boards):
+    for board in boards:
+        board.lines["recovery"].press()
+    broken.extend(boards)
+
+
+def test_each(board, counters):
+    assert not counters()["recovery_pin_low"]
+"""
+
+
+def test_every_board_of_several_is_released_whatever_the_others_do(suite):
+    suite.pytester.makeconftest(COUNTERS)
+    suite.add_board("other", suites.FAST)
+    suite.tests(RELEASED)
+    result = suite.run("--board", "other", "--board", "fast")
+    result.assert_outcomes(passed=3, errors=1)

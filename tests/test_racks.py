@@ -163,7 +163,7 @@ def test_a_dead_unit_costs_no_test(suite, rack, workers):
     result = suite.run("--board", "rack", "--build", "app.bin", *workers)
     result.assert_outcomes(passed=5)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["rack:dead was retired: it could not be opened: *no-such-*"])
+    result.stdout.fnmatch_lines(["rack:dead was retired: it could not be opened, 2 times in a row: *no-such-*"])
     assert units.shares() == [ALONE]
 
 
@@ -219,6 +219,17 @@ def test_the_tests_of_a_unit_stay_on_one_worker(suite, rack, dist):
     for name in ("rack:dk-0", "rack:dk-1", "both"):
         assert len({worker for what, worker in places if what == name}) == 1, name
     assert len({worker for _, worker in places}) == 2
+    assert units.shares() == [ALONE] * 2
+
+
+@pytest.mark.timeout(120)
+def test_workers_that_want_each_others_units_do_not_wait_for_ever(suite, rack):
+    """Whoever holds a unit for any test gives it back before it waits for a named one."""
+    units = rack(2)
+    suite.tests(TESTS.format(count=3))
+    boards = (part for name in ("rack", "rack:dk-1", "rack:dk-0") for part in ("--board", name))
+    result = suite.run(*boards, "--build", "app.bin", "-n", "2")
+    result.assert_outcomes(passed=9)
     assert units.shares() == [ALONE] * 2
 
 

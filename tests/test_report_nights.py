@@ -170,7 +170,7 @@ def test_nights_without_an_update_do_not_count(tmp_path):
 class Page(HTMLParser):
     """Checks that tags are balanced; collects text, tags and attributes."""
 
-    VOID = frozenset({"meta", "br"})
+    VOID = frozenset({"meta", "br", "wbr"})
 
     def __init__(self, text):
         super().__init__()
@@ -215,13 +215,89 @@ def test_the_page_says_what_broke(tmp_path, page):
     write(tmp_path, "z", run_line(FIRST + timedelta(1)), *broken, end_line(1, retired={"dk:09": "no answer twice"}))
     shown = page()
     assert "Last night, 2026-01-06" in shown.text
-    assert "0 passed; broke: 1 product, 1 update, 1 bench." in shown.text
+    assert "0 passed; broke: 1 product, 1 update, 1 bench; 1 unit retired." in shown.text
     assert "dk:09 was retired: no answer twice" in shown.text
     assert "dk:01: <no> answer" in shown.text
     letters = re.findall(r"dk:01app(.*)\n", shown.text)[-1]
     assert letters == "F\N{CHECK MARK}"  # newest first, and the worst of what happened
     assert ("title", "0 passed, 1 product, 1 bench") in shown.attributes
     assert "Figures of simulated boards" not in shown.text
+
+
+def rows_of(page):
+    """The cells of each row of the last night's table."""
+    table = re.search(r'<table class="list stacks">.*?<tbody>(.*?)</tbody>', page, re.DOTALL)
+    rows = re.findall(r"<tr>(.*?)</tr>", table[1], re.DOTALL)
+    return [[re.sub("<wbr>", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)] for row in rows]
+
+
+def test_a_retired_unit_is_trouble_of_the_bench(tmp_path, page):
+    """Also in a night in which all that ran has passed: there on it, before, or on others."""
+    write_night(tmp_path, 0, result_line(), result_line(unit="dk:02"))
+    after = run_line(FIRST + timedelta(hours=1), builds=[{"name": "app"}])
+    why = 'it could not be opened: "gone" <ENOENT>'
+    write(tmp_path, "z", after, result_line(unit="dk:02"), end_line(retired={"dk:01": why}))
+    shown = page()
+    assert "3 passed; no test broke; 1 unit retired." in shown.text
+    assert re.search(r"dk:01app(.*)\n", shown.text)[1] == "B"
+    assert re.search(r"dk:02app(.*)\n", shown.text)[1] == "\N{CHECK MARK}"
+    assert ("title", f"1 passed, retired: {why}") in shown.attributes
+
+
+def test_a_retired_unit_is_trouble_with_the_builds_it_was_tested_with(tmp_path):
+    builds = [{"name": "app"}, {"name": "other"}]
+    end = end_line(retired={"dk:01": "no answer"})
+    write(tmp_path, "z", run_line(builds=builds), result_line("error", "bench", build="other"), end)
+    assert collect(tmp_path).rows == [("dk:01", "other")]
+
+
+def test_a_file_that_is_wrong_is_no_failed_update(tmp_path):
+    """A build that is no image says nothing of a board."""
+    write_night(tmp_path, 0, result_line("error", "image"), result_line("error", "config"))
+    assert collect(tmp_path).nights[0].cells["dk:01", "app"].broken == {"configuration": 2}
+
+
+def test_an_error_keeps_its_remedy(tmp_path):
+    error = "pytest_nrfdfu.errors.UartError: dk:01 does not answer. " + "It was asked. " * 60 + "Look at the cable."
+    write_night(tmp_path, 0, result_line("error", "bench", error=error))
+    ((*_, shown),) = rows_of(render(collect(tmp_path), ""))
+    assert shown.startswith("UartError: dk:01 does not answer.")
+    assert " ... " in shown
+    assert shown.endswith("It was asked. Look at the cable.")
+    assert len(shown) <= 500
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "shown"),
+    [
+        ("test_a.py::test_x", "test_a.py::test_x"),
+        ("test_a.py::test_x[board:dk]", "test_a.py::test_x"),
+        ("test_a.py::test_x[board:dk:01-build:app]", "test_a.py::test_x"),
+        ("test_a.py::test_x[board:dk-build:app-64-fast]", "test_a.py::test_x[64-fast]"),
+        ("test_a.py::test_x[64-board:dk-build:app]", "test_a.py::test_x[64]"),
+        ("test_a.py::test_x[board:dk:02-build:app-2]", "test_a.py::test_x[board:dk:02-2]"),
+        ("test_a.py::test_x[keyboard:dk-rebuild:app]", "test_a.py::test_x[keyboard:dk-rebuild:app]"),
+    ],
+)
+def test_parameters_of_a_test_tell_its_rows_apart(tmp_path, nodeid, shown):
+    write_night(tmp_path, 0, result_line("failed", "test", nodeid=nodeid))
+    (row,) = rows_of(render(collect(tmp_path), ""))
+    assert row[4] == shown
+
+
+def test_a_row_tells_when_it_was_and_in_which_run(tmp_path):
+    late = {"ended": (FIRST + timedelta(minutes=11)).isoformat()}
+    write(tmp_path, "a", run_line(), result_line("failed", "test", **late), end_line())
+    assert [row[3] for row in rows_of(render(collect(tmp_path), ""))] == ["23:41"]
+    other = run_line(FIRST + timedelta(minutes=30), host="rack2")
+    write(tmp_path, "b", other, result_line("failed", "test", unit="dk:02"), end_line())
+    rows = rows_of(render(collect(tmp_path), ""))
+    assert [row[3] for row in rows] == ["23:41, run of 23:30 on rack1", "run of 00:00 on rack2"]
+
+
+def test_long_names_break_between_words(tmp_path):
+    write_night(tmp_path, 0, result_line("failed", "test", nodeid="tests/test_a.py::test_of_it[64]"))
+    assert "tests/<wbr>test_<wbr>a.py<wbr>::test_<wbr>of_<wbr>it<wbr>[64]" in render(collect(tmp_path), "")
 
 
 def test_the_page_shows_trends_and_figures(tmp_path, page):

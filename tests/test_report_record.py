@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
 import simulator
@@ -85,6 +86,8 @@ def test_is_skipped(board, build):
     assert [(test["unit"], test["build"]) for test in tests] == [("fast", "app")] * 3
     assert "the sensor is silent" in tests[1]["error"]
     assert all(test["seconds"] >= 0 for test in tests)
+    times = [datetime.fromisoformat(line) for line in (first["start"], *(test["ended"] for test in tests), end["end"])]
+    assert times == sorted(times)
     assert end["exitstatus"] == 1
     assert end["counts"] == {"passed": 1, "failed": 1, "skipped": 1}
     assert end["holds"]["fast"].startswith("not known: ")
@@ -143,6 +146,18 @@ def test_a_killed_run_leaves_a_readable_record(suite):
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert [line["record"] for line in record_of(suite.path / "records")] == ["run", "update", "test"]
+
+
+def test_the_error_of_a_record_ends_with_the_remedy(suite):
+    suite.tests(
+        "from pytest_nrfdfu import UartError\n"
+        "def test_it(board):\n    raise UartError('Tried. ' + 'seen ' * 500 + '. Look at the cable')\n"
+    )
+    suite.run("--nrfdfu-record=records", "--board=fast")
+    (test,) = of_kind(record_of(suite.path / "records"), "test")
+    assert "UartError: Tried." in test["error"]
+    assert test["error"].endswith(". Look at the cable")
+    assert 1000 < len(test["error"]) <= 1500
 
 
 # --- xdist ----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pytest_nrfdfu.errors import ConfigError
 __all__ = ["Choice", "choose", "config_folders"]
 
 _ALL = "all"
+_GLOB = "*?["
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Choice:
 
     label: str
     units: tuple[UnitConfig, ...]
+    by_pattern: bool = False
+    """Whether it is one of all units, or of those that a glob means, and nobody asked for just this one."""
 
     @property
     def config(self) -> BoardConfig:
@@ -38,15 +41,18 @@ def choose(wanted: Iterable[str], catalogue: Catalogue) -> list[Choice]:
     choices: dict[str, Choice] = {}
     for value in wanted:
         pattern, _, which = value.partition(":")
+        several = which == _ALL or any(sign in value for sign in _GLOB)
         for name, units in catalogue.find(pattern):
-            for choice in _of_board(name, units, which, value):
-                choices.setdefault(choice.label, choice)
+            for choice in _of_board(name, units, which, value, by_pattern=several):
+                known = choices.setdefault(choice.label, choice)
+                if known.by_pattern and not choice.by_pattern:
+                    choices[choice.label] = choice
     return list(choices.values())
 
 
-def _of_board(name: str, units: list[UnitConfig], which: str, value: str) -> Iterator[Choice]:
+def _of_board(name: str, units: list[UnitConfig], which: str, value: str, *, by_pattern: bool) -> Iterator[Choice]:
     if not which:
-        yield Choice(name, tuple(units))
+        yield Choice(name, tuple(units), by_pattern)
         return
     named = [unit for unit in units if unit.id is not None]
     hits = named if which == _ALL else [unit for unit in named if fnmatchcase(unit.id or "", which)]
@@ -56,7 +62,7 @@ def _of_board(name: str, units: list[UnitConfig], which: str, value: str) -> Ite
         known = ", ".join(unit.id or "" for unit in named) or "none: its file has no [[unit]] tables"
         raise ConfigError(f"--board {value}: {name} has no unit {which!r}; its units are {known}")
     for unit in hits:
-        yield Choice(unit.name, (unit,))
+        yield Choice(unit.name, (unit,), by_pattern)
 
 
 def config_folders(asked: Path | None, root: Path, shipped: Path, start: Path | None = None) -> list[Path]:

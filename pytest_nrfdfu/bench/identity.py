@@ -54,9 +54,15 @@ def identify(unit: UnitConfig) -> Identity:
 
 
 def _normal_probe(unique_id: str) -> str:
-    """J-Links tell their serial number padded with zeros; Segger's tools, labels and people leave them out."""
+    """One text for all names of a probe: pyOCD takes the kind of a probe before its serial number (``jlink:``).
+
+    J-Links tell their serial number padded with zeros; Segger's tools, labels and people leave them out.
+    """
     text = unique_id.strip().lower()
-    return text.lstrip("0") or "0" if text.isalnum() else text
+    if text.startswith("remote:"):
+        return text.replace("remote:localhost:", "remote:127.0.0.1:")
+    serial = text.rpartition(":")[2]
+    return serial.lstrip("0") or "0" if serial.isalnum() else serial
 
 
 def _found(spec: str) -> str:

@@ -91,19 +91,20 @@ class LabgridKeeper:
 
         A unit with an id is the place of that name, one without any place with the tags of [labgrid]. Waits until
         `deadline` (seconds, monotonic; one that has passed asks once) and for [labgrid] reservation seconds at most;
-        for a worker of the same run without regard to the deadline. Raises LeaseError with who holds each place, and
+        for a worker of the same run past a deadline that was still to come. Raises LeaseError with who holds each, and
         ConfigError where a place does not complete the configuration.
         """
         if not self.config.tags and any(unit.id is None for unit in units):
             raise ConfigError("[labgrid] has no tags, so any place would do: name the tags of this board's places")
         hunt = _Hunt(units)
-        limit = time.monotonic() + self.config.reservation
+        began = time.monotonic()
+        ask_once, limit = began >= deadline, began + self.config.reservation
         said: set[str] = set()
         try:
             self.client.start()
             while (lease := self._try(hunt)) is None:
                 now = time.monotonic()
-                if now >= limit or (now >= deadline and not hunt.by_sibling):
+                if ask_once or now >= limit or (now >= deadline and not hunt.by_sibling):
                     raise LeaseError(f"no unit is free: {'; '.join(hunt.told)}")
                 for text in hunt.told:
                     if text not in said:
@@ -248,7 +249,9 @@ class LabgridKeeper:
 
     def _is_sibling(self, place: Place) -> bool:
         holder = Identity.parse(place.acquired or "")
-        return holder is not None and holder.sibling_of(self._me)
+        # What this process holds itself, by another keeper even, comes free by nobody else.
+        mine = holder is not None and (holder.boot, holder.pid) == (self._me.boot, self._me.pid)
+        return holder is not None and not mine and holder.sibling_of(self._me)
 
     def _told(self, place: Place, owners: Mapping[str, Mapping[str, Any]]) -> str:
         if place.acquired:

@@ -26,6 +26,8 @@ _CALL_TIMEOUT = 35.0
 """Seconds; the child's own deadlines (15 s for an exporter, then 4 s for the coordinator) come before."""
 _END_TIMEOUT = 10.0
 """Seconds for it to release what it holds."""
+_KILLED = 2.0
+"""Seconds for it to end after SIGKILL."""
 _INSTALL = "python -m venv FOLDER && FOLDER/bin/pip install 'labgrid>=26'"
 
 
@@ -109,7 +111,8 @@ class Client:
                 child.wait(_END_TIMEOUT)
             except subprocess.TimeoutExpired:
                 child.kill()
-                child.wait()
+                with suppress(subprocess.TimeoutExpired):  # a process that the kernel keeps goes when that lets it
+                    child.wait(_KILLED)
             _close(child.stdout)
         if self._log is not None:
             self._log.close()

@@ -2,7 +2,8 @@
 
 A lock goes with its process, so a holder that died is noticed at once; what is written beside it only says who holds
 it. Workers of one run (pytest-xdist) are siblings: each gives its unit back as soon as no test is left for it, so a
-sibling's unit is waited for as long as it takes, and a unit that a sibling has retired is not waited for at all.
+sibling's unit is waited for as long as a run may take, and a unit that a sibling has retired is not waited for at all.
+What this process holds itself comes free by nobody else, so it is waited for no longer than anything.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,10 +25,12 @@ from pytest_nrfdfu.bench.lease_dir import LeaseDir
 from pytest_nrfdfu.config import UnitConfig
 from pytest_nrfdfu.errors import LeaseError
 
-__all__ = ["Holder", "Keeper", "Lease", "LocalKeeper", "LocalLease", "held_back", "holder_of"]
+__all__ = ["Holder", "Keeper", "Lease", "LocalKeeper", "LocalLease", "held_back", "holder_of", "shown_time"]
 
 _POLL = 0.1
 """Seconds between attempts while waiting; an attempt takes some microseconds."""
+_SIBLING = 12 * 3600.0
+"""Seconds to wait for a unit that a worker of the same run uses: longer than a night's run."""
 _SECONDS = len("2026-01-31T12:59:59")
 """How far people read a time."""
 _COMMAND = 200
@@ -82,10 +85,14 @@ class Holder:
     """Why the holder does not use it any more; it keeps the lease so that nobody else wastes time on it."""
 
     def __str__(self) -> str:
-        since = self.since[:_SECONDS].replace("T", " ")
         process = f"process {self.pid}: {self.command}"
         retired = f", and not used any more: {self.retired}" if self.retired else ""
-        return f"{self.unit} is held by {self.user}@{self.host} since {since} ({process}){retired}"
+        return f"{self.unit} is held by {self.user}@{self.host} since {shown_time(self.since)} ({process}){retired}"
+
+    @property
+    def can_be_seen(self) -> bool:
+        """Whether its process can be looked up from here."""
+        return self.host == platform.node() and bool(self.started)
 
     @property
     def alive(self) -> bool:
@@ -93,9 +100,32 @@ class Holder:
 
         True where that cannot be seen from here: in a container beside this one, say.
         """
-        if self.host != platform.node() or not self.started:
-            return True
-        return _process_start(self.pid) == self.started
+        return not self.can_be_seen or _process_start(self.pid) == self.started
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether it is the process that asks."""
+        return self.can_be_seen and self.pid == os.getpid() and self.alive
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Holder | None:
+        """What a note says; None where it lacks something, or has something else in its place: anybody may write it."""
+        pid, retired = data.get("pid"), data.get("retired")
+        texts = {name: data.get(name, "" if name == "run" else None) for name in _TEXTS}
+        if not isinstance(pid, int) or not isinstance(retired, str | None):
+            return None
+        if not all(isinstance(text, str) for text in texts.values()):
+            return None
+        return cls(pid=pid, retired=retired, **texts)
+
+
+_TEXTS = ("unit", "started", "user", "host", "command", "since", "run")
+"""Fields of a holder that are texts, always."""
+
+
+def shown_time(told: object) -> str:
+    """A time of a note (ISO 8601), as people read it everywhere."""
+    return str(told)[:_SECONDS].replace("T", " ")
 
 
 def _process_start(pid: int) -> str:
@@ -121,17 +151,25 @@ def _this_process(unit: str, run: str) -> Holder:
 def _read(directory: LeaseDir, keys: Iterable[str]) -> Holder | None:
     """Who has said last that it holds one of `keys`, and is there still."""
     for key in keys:
-        data = directory.read(key, "holder") or {}
-        with suppress(TypeError):  # something is missing: of another version, or nothing
-            holder = Holder(**{known.name: data[known.name] for known in fields(Holder) if known.name in data})
-            if holder.alive:
-                return holder
+        holder = Holder.read(directory.read(key, "holder") or {})
+        if holder is not None and holder.alive:
+            return holder
     return None
 
 
 def holder_of(unit: UnitConfig, directory: LeaseDir | None = None) -> Holder | None:
-    """Who holds a unit now, for people: read from what holders leave beside their locks, which are not touched."""
-    return None if is_unlimited(unit) else _read(directory or LeaseDir(), identify(unit).keys)
+    """Who holds a unit now, for people: read from what holders leave beside their locks.
+
+    A lock itself is tried only where a holder's process cannot be looked up from here: of an earlier host name, say.
+    """
+    if is_unlimited(unit):
+        return None
+    directory = directory or LeaseDir()
+    for key in identify(unit).keys:
+        holder = _read(directory, [key])
+        if holder is not None and (holder.can_be_seen or not directory.is_free(key)):
+            return holder
+    return None
 
 
 def held_back(unit: UnitConfig, directory: LeaseDir | None = None) -> str | None:
@@ -143,7 +181,7 @@ def held_back(unit: UnitConfig, directory: LeaseDir | None = None) -> str | None
     hold: dict[str, Any] | None = (directory or LeaseDir()).read(identify(unit).stable, "hold")
     if not hold:
         return None
-    return f"held back by {hold.get('user')} since {hold.get('since')}: {hold.get('reason')}"
+    return f"held back by {hold.get('user')} since {shown_time(hold.get('since'))}: {hold.get('reason')}"
 
 
 # --- file locks -------------------------------------------------------------------------------------------------------
@@ -227,8 +265,10 @@ class LocalKeeper:
         self._run = run
 
     def acquire(self, units: Sequence[UnitConfig], *, deadline: float, say: Callable[[str], None]) -> LocalLease:
-        """See `Keeper`. A unit that a sibling uses is waited for without regard to the deadline."""
+        """See `Keeper`. A unit that a sibling uses is waited for past a deadline that was still to come, some hours."""
         said: set[str] = set()
+        began = time.monotonic()
+        ask_once = began >= deadline
         wanted = [(unit, () if is_unlimited(unit) else identify(unit).keys) for unit in units]
         while True:
             for unit, keys in wanted:
@@ -237,7 +277,7 @@ class LocalKeeper:
                     return lease
             holders = {unit.name: _read(self.directory, keys) for unit, keys in wanted}
             told = [_told(name, holder) for name, holder in holders.items()]
-            if self._given_up(list(holders.values()), deadline):
+            if ask_once or self._given_up(list(holders.values()), began, deadline):
                 raise LeaseError(f"no unit is free: {'; '.join(told)}")
             for text in told:
                 if text not in said:
@@ -245,11 +285,16 @@ class LocalKeeper:
                     say(f"waiting: {text}")
             time.sleep(_POLL)
 
-    def _given_up(self, holders: Sequence[Holder | None], deadline: float) -> bool:
-        siblings = [holder for holder in holders if holder is not None and self._run and holder.run == self._run]
-        if any(holder.retired is None for holder in siblings):
-            return False
-        return len(siblings) == len(holders) or time.monotonic() >= deadline
+    def _given_up(self, holders: Sequence[Holder | None], began: float, deadline: float) -> bool:
+        now = time.monotonic()
+        ours = [holder for holder in holders if holder is not None and self._is_of_this_run(holder)]
+        if any(holder.retired is None and not holder.is_this_process for holder in ours):
+            return now >= max(deadline, began + _SIBLING)
+        hopeless = len(ours) == len(holders) and all(holder.retired is not None for holder in ours)
+        return hopeless or now >= deadline
+
+    def _is_of_this_run(self, holder: Holder) -> bool:
+        return holder.is_this_process or (bool(self._run) and holder.run == self._run)
 
 
 def _told(name: str, holder: Holder | None) -> str:

@@ -27,6 +27,10 @@ _NAME = "nrfdfu-leases"
 _EVERYBODY = 0o1777
 """Everybody may make files, and nobody may remove those of others (as /tmp)."""
 _SHARED = 0o666
+_NOTE_SIZE = 65536
+"""Bytes of a note that are read at most; one has some hundreds."""
+_CAREFUL = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+"""How notes are opened: anybody may have put a link or a pipe in the place of one."""
 
 Note = Literal["holder", "hold", "result"]
 """Who holds it; why it is held back; how it went last."""
@@ -83,13 +87,23 @@ class LeaseDir:
             raise LeaseError(f"cannot lock {self.lock_path(key)}: {error}; set {VARIABLE} to a local disk") from None
         return lock
 
-    def read(self, key: str, note: Note) -> dict[str, Any] | None:
-        """A note of a key; None where there is none, or it is being written."""
+    def is_free(self, key: str) -> bool:
+        """Whether nobody has the lock of a key now."""
         try:
-            found = json.loads(self._note(key, note).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            lock = self.lock(key) if self.lock_path(key).exists() else None
+        except LeaseError:
+            return False
+        if lock is not None:
+            lock.release()
+        return lock is not None or not self.lock_path(key).exists()
+
+    def read(self, key: str, note: Note) -> dict[str, Any] | None:
+        """A note of a key, its texts printable; None where there is none, it is being written, or is no file."""
+        try:
+            found = json.loads(self._get(self._note(key, note)))
+        except (OSError, ValueError, RecursionError):  # the last of brackets alone
             return None
-        return found if isinstance(found, dict) else None
+        return _printable(found) if isinstance(found, dict) else None
 
     def write(self, key: str, note: Note, data: dict[str, Any]) -> None:
         """Write a note of a key. LeaseError where that cannot be."""
@@ -112,9 +126,14 @@ class LeaseDir:
         return self.path / f"{key}.{note}.json"
 
     @staticmethod
+    def _get(path: Path) -> bytes:
+        with os.fdopen(_checked(os.open(path, os.O_RDONLY | _CAREFUL), path), "rb") as opened:
+            return opened.read(_NOTE_SIZE)
+
+    @staticmethod
     def _put(path: Path, data: bytes) -> None:
         """Write in place: replacing would not be allowed where the file is another user's."""
-        plain = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+        plain = os.O_WRONLY | _CAREFUL
         # Without O_CREAT where it exists: Linux refuses that for others' files in such directories (protected_regular).
         try:
             file = os.open(path, plain)
@@ -122,6 +141,23 @@ class LeaseDir:
             file = os.open(path, plain | os.O_CREAT | os.O_EXCL, _SHARED)
             with suppress(OSError):
                 path.chmod(_SHARED)
-        with os.fdopen(file, "wb") as opened:
+        with os.fdopen(_checked(file, path), "wb") as opened:
             opened.truncate()
             opened.write(data)
+
+
+def _checked(file: int, path: Path) -> int:
+    """An open file that is a regular one; else it is closed, and OSError raised."""
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(f"{path} is no regular file")
+    return file
+
+
+def _printable(value: Any) -> Any:
+    """`value` without what would steer a terminal: whoever may write notes is not to write on others' screens."""
+    if isinstance(value, str):
+        return "".join(character if character.isprintable() else " " for character in value)
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value

@@ -119,6 +119,18 @@ class Pool:
         self._stands_for(choice, use)
         return _open_one(use)
 
+    def taken_out(self, choice: Choice) -> str | None:
+        """Why no test of a choice is to run: a pattern chose it, and somebody took all of its units out on purpose.
+
+        None where a unit was asked for by name: then that it cannot be had is an error.
+        """
+        if not choice.by_pattern or any(choice.label in use.labels for use in self._uses.values()):
+            return None
+        reasons = [held_back(unit) for unit in choice.units]
+        if any(reason is None for reason in reasons):
+            return None
+        return "; ".join(f"{unit.name} is {reason}" for unit, reason in zip(choice.units, reasons, strict=True))
+
     def several(self, choices: Sequence[Choice], keep: Collection[str] = ()) -> list[Unit]:
         """A different unit for each choice. What this process holds is given back first, but for `keep` (unit names).
 
@@ -263,8 +275,11 @@ class Pool:
                     self._drop(use)
                     return error
                 if use.failures >= self._retire_after:
-                    self._retire(use, f"it could not be opened: {error}")
+                    self._retire(use, f"it could not be opened, {_times(use.failures)}: {error}")
                     return error
+            except BaseException:  # wrong in its configuration, or Ctrl-C: what is closed must not count as in use
+                self._drop(use)
+                raise
             else:
                 return None
 
@@ -287,8 +302,7 @@ class Pool:
         use.failures = use.failures + 1 if bench else 0
         self._count(name, test, "failed", category)
         if bench and 0 < self._retire_after <= use.failures:
-            times = f"{use.failures} times in a row" if use.failures > 1 else "once"
-            self._retire(use, f"the bench failed {times}, the last time in {test}: {reason}")
+            self._retire(use, f"the bench failed {_times(use.failures)}, the last time in {test}: {reason}")
 
     def _count(self, name: str, test: str, outcome: str, category: str | None) -> None:
         result = self._result(name)
@@ -347,6 +361,10 @@ def _open_one(use: _Use | None) -> Unit:
     if use is None or use.unit is None:  # pragma: no cover - what is found is open
         raise BoardError("the unit is closed")
     return use.unit
+
+
+def _times(failures: int) -> str:
+    return f"{failures} times in a row" if failures > 1 else "once"
 
 
 def _close(use: _Use) -> None:

@@ -39,6 +39,7 @@ class Selection:
         boards = [
             {
                 "label": choice.label,
+                "by_pattern": choice.by_pattern,
                 "units": [
                     {
                         "id": unit.id,
@@ -68,6 +69,7 @@ def from_data(data: str) -> Selection:
                 UnitConfig(unit["id"], BoardConfig.model_validate(unit["config"]), Path(unit["file"]))
                 for unit in item["units"]
             ),
+            item["by_pattern"],
         )
         for item in value["boards"]
     ]
@@ -122,7 +124,7 @@ def _with_key(choice: Choice, key: Path) -> Choice:
     for unit in choice.units:
         bootloader = unit.config.bootloader.model_copy(update={"public_key": key})
         units.append(replace(unit, config=unit.config.model_copy(update={"bootloader": bootloader})))
-    return Choice(choice.label, tuple(units))
+    return replace(choice, units=tuple(units))
 
 
 def _load(value: str, cwd: Path) -> Iterator[tuple[Build, bool]]:

@@ -6,6 +6,7 @@ The bench knows the simulator by its command line and by the line of JSON that i
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import subprocess
 import sys
@@ -27,6 +28,8 @@ _STOP_TIMEOUT = 5.0
 _LAST_WORDS = 1.0
 """Seconds from the end of its output to the end of its process."""
 _UNPACED_BAUDRATE = 1_000_000
+_CHUNK = 4096
+"""Bytes that are read at once."""
 
 
 class Simulator:
@@ -72,13 +75,7 @@ class Simulator:
 
     def _ready(self) -> dict[str, str]:
         pipe = self._child.stdout
-        line = b""
-        deadline = time.monotonic() + _START_TIMEOUT
-        if pipe is not None:
-            with selectors.DefaultSelector() as selector:
-                selector.register(pipe, selectors.EVENT_READ)
-                if selector.select(max(0.0, deadline - time.monotonic())):
-                    line = pipe.readline()
+        line = _line(pipe, time.monotonic() + _START_TIMEOUT) if pipe is not None else b""
         try:
             endpoints: dict[str, str] = json.loads(line)
         except ValueError:
@@ -148,9 +145,23 @@ class Simulator:
             self._child.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._child.kill()
-            self._child.wait()
+            with suppress(subprocess.TimeoutExpired):  # a process that the kernel keeps goes when that lets it
+                self._child.wait(_STOP_TIMEOUT)
         if self._child.stdout is not None:
             self._child.stdout.close()
         self._errors.close()
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def _line(pipe: IO[bytes], deadline: float) -> bytes:
+    """What a process prints up to the end of its first line; less if the pipe ends or `deadline` passes before."""
+    data = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while b"\n" not in data and selector.select(max(0.0, deadline - time.monotonic())):
+            more = os.read(pipe.fileno(), _CHUNK)
+            if not more:
+                break
+            data += more
+    return data.partition(b"\n")[0]

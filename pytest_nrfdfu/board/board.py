@@ -15,7 +15,7 @@ from pytest_nrfdfu.board.transcript import decode_traffic
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.config_types import ResetKind
-from pytest_nrfdfu.errors import SmpTimeout
+from pytest_nrfdfu.errors import SmpRejected, SmpTimeout, UartError
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageStates
 
@@ -131,12 +131,18 @@ class Board:
         """Reset the board into its application; how that was seen running (empty if not waited for).
 
         By reset line, probe, power switch, command or OS reset, whichever the board has; NotBooted if the application
-        does not appear, HashMismatch if it says itself that it is not `image`.
+        does not appear, HashMismatch if it says itself that it is not `image`. Where nothing is waited for, a board
+        that refuses the OS reset, or is not there to be asked, is left as it is.
         """
         unit = self._unit
         position = unit.console_uart.console.position
         unit.unfinished = None
-        certain = self._restart()
+        try:
+            certain = self._restart()
+        except SmpRejected:
+            if wait:
+                raise
+            return ""
         if not wait:
             return ""
         delay = unit.config.boot.reset_delay if self._reset_kind == "smp" else 0.0
@@ -163,6 +169,10 @@ class Board:
                 unit.client.reset()
             except SmpTimeout:
                 return False
+            except UartError:
+                if not unit.uart.transient:
+                    raise
+                return False  # it is away as it may be: whoever waits for the application looks for it
         else:
             unit.rig.reset(kind)
         return True

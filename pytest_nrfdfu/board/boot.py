@@ -48,6 +48,10 @@ _UNCERTAIN = (
     ". An image list was answered, but nothing shows that the board was reset: the reset request was not answered, and"
     " no banner came"
 )
+_PERHAPS_EMPTY = (
+    "No image was proved on it since it may last have changed, so slot 0 may be empty, or hold what MCUboot does not"
+    " start: update it first. "
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +275,9 @@ def _explain(unit: Unit, position: int) -> str:
         if from_recovery(states, has_state=unit.profile.image_state):
             listed = "lists the image as valid" if states.find() else "lists no valid image in slot 0"
             still = f"; the board is still in serial recovery, which {listed}"
+    empty = _PERHAPS_EMPTY if unit.proved is None and not still else ""
     return (
         f"{unit.name} was reset and the application was not seen running within {unit.config.boot.timeout:g} s:"
-        f" {printed}{still}. Look at whether the image was built for this board and for MCUboot"
+        f" {printed}{still}. {empty}Look at whether the image was built for this board and for MCUboot"
         " (CONFIG_BOOTLOADER_MCUBOOT), whether its recovery pin is let go, and at [console] banner in its configuration"
     )

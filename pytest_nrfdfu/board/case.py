@@ -33,6 +33,12 @@ class Case(NamedTuple):
         return not self.received
 
     @property
+    def own_reset(self) -> str:
+        """The reset that the entries use: the first that was really done."""
+        kinds = (attempt.reset for attempt in self.seen.attempts if not attempt.bench)
+        return next((kind for kind in kinds if kind not in {None, "smp"}), None) or "any means"
+
+    @property
     def port(self) -> str:
         """The port as configured, with its rate."""
         return f"{self.config.uart.port} at {self.config.uart.baudrate} baud"

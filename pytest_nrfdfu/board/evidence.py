@@ -39,6 +39,8 @@ class Heard:
     """Such an answer had flags and no splitStatus: an old application, or a bootloader with image state."""
     readable_at: int | None = None
     """Another baud rate at which what came was readable text or SMP; None if none was found or looked for."""
+    answers_at: int | None = None
+    """Another baud rate at which MCUboot answered after the entry; None if none was found or looked for."""
     gone: str = ""
     """The port was lost: the system's words."""
 
@@ -74,6 +76,8 @@ class Evidence:
     """Whether the core was reset by the reset that the entry uses (DHCSR.S_RESET_ST); None: not read."""
     after_reset: bytes | None = None
     """What came after one more reset, without any entry; None: that was not tried."""
+    other_reset: ResetKind | None = None
+    """What `after_reset` came after, where the reset that the entry uses had shown nothing; else None."""
     boot_mode_left: bytes | None = None
     """The retained boot mode after the entry boot-mode had failed; None: not read."""
     came_back: bool = False

@@ -18,8 +18,8 @@ from pytest_nrfdfu.board.evidence import Evidence
 from pytest_nrfdfu.board.observed import readable
 from pytest_nrfdfu.board.trial import Trial
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.config_types import BoardConfig, ResetKind
-from pytest_nrfdfu.errors import BoardError, SmpError
+from pytest_nrfdfu.config_types import BoardConfig, Entry, ResetKind
+from pytest_nrfdfu.errors import BoardError, SmpError, SmpTimeout
 from pytest_nrfdfu.image.format import MAGIC
 
 __all__ = ["BAUDRATES", "examine", "recovery_pin"]
@@ -39,6 +39,11 @@ _LISTEN_RATE = 0.6
 _REST = 0.15
 """Seconds of silence after which a board has said what it has to say."""
 _LOOK = 0.02
+_ASK_RATE, _ASK_EVERY = 0.35, 0.15
+"""Seconds for which MCUboot is asked at another baud rate, and between requests: the first may only end the line that
+noise began."""
+_STAYS: frozenset[Entry] = frozenset({"gpio", "pin-reset", "boot-mode", "no-application"})
+"""Entries after which MCUboot stays in recovery until it is reset."""
 _PINS: Mapping[str, tuple[int, int]] = {
     "nrf5340dk": (0, 23),
     "nrf7002dk": (1, 8),
@@ -67,6 +72,7 @@ def examine(trial: Trial, since: float, position: int) -> None:
     _look_at_pin(unit, seen)
     if seen.heard.gone or seen.only_bench or seen.nobody:
         return
+    _ask_at_rates(unit, seen)
     _reset_once_more(trial)
     if readable(seen.heard.received + (seen.after_reset or b"")) is False:
         _try_rates(trial)
@@ -107,7 +113,7 @@ def _ask_probe(unit: Unit, seen: Evidence) -> None:
 
 def _look_at_pin(unit: Unit, seen: Evidence) -> None:
     """The recovery pin with the line asserted, and with it released."""
-    if "recovery" not in unit.rig.line_names:
+    if "recovery" not in unit.rig.line_names or "gpio" not in unit.config.recovery.entry:
         return
     with suppress(BoardError):
         try:
@@ -135,6 +141,33 @@ def _reset_kind(trial: Trial) -> ResetKind | None:
     return next((kind for kind in kinds if kind not in {None, "smp"}), None)
 
 
+def _ask_at_rates(unit: Unit, seen: Evidence) -> None:
+    """Where nothing was heard: MCUboot may wait in recovery at another baud rate, where it prints nothing."""
+    last = seen.attempts[-1] if seen.attempts else None
+    if seen.heard.received or last is None or last.bench or last.entry not in _STAYS:
+        return
+    rate = unit.config.uart.baudrate
+    with suppress(BoardError):
+        try:
+            for other in reversed(BAUDRATES):
+                if other != rate and _answers_at(unit, other):
+                    seen.heard.answers_at = other
+                    return
+        finally:
+            unit.uart.set_baudrate(rate)
+
+
+def _answers_at(unit: Unit, rate: int) -> bool:
+    unit.uart.set_baudrate(rate)
+    try:
+        unit.client.poll_images(_ASK_EVERY, time.monotonic() + _ASK_RATE)
+    except SmpTimeout:
+        return False
+    except SmpError:  # an answer all the same
+        return True
+    return True
+
+
 def _reset_once_more(trial: Trial) -> None:
     """Where nothing was heard, reset without any entry: does a reset happen, and does the board print anything.
 
@@ -143,7 +176,7 @@ def _reset_once_more(trial: Trial) -> None:
     """
     unit, seen = trial.unit, trial.seen
     kind = _reset_kind(trial)
-    if kind is None or seen.heard.received:
+    if kind is None or seen.heard.received or seen.heard.answers_at is not None:
         return
     with suppress(BoardError, SmpError):
         readable_chip = seen.chip is not None and seen.chip.readable
@@ -154,6 +187,7 @@ def _reset_once_more(trial: Trial) -> None:
             seen.reset_seen = bool(unit.rig.read32(_DHCSR) & _S_RESET_ST)
         if not seen.after_reset and unit.rig.has_probe and kind != "ctrl-ap":
             seen.after_reset = _sent_after(trial, "ctrl-ap", _LISTEN)
+            seen.other_reset = "ctrl-ap" if seen.after_reset else None
 
 
 def _sent_after(trial: Trial, kind: ResetKind, seconds: float) -> bytes:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from pytest_nrfdfu.board.gpio_line import GpioLine
+from pytest_nrfdfu.board.power_error import PowerError
 from pytest_nrfdfu.errors import LineError
 
-__all__ = ["COMMAND_TIMEOUT", "Line", "Power", "make_line", "pulse", "run_command"]
+__all__ = ["COMMAND_TIMEOUT", "Line", "Power", "announce", "make_line", "pulse", "run_command"]
 
 COMMAND_TIMEOUT = 8.0
 """Seconds. Less than the deadline of a call to the rig's child, so that its message arrives."""
@@ -19,11 +20,16 @@ _WRITE_TIMEOUT = 2.0
 _ORPHAN = 2.0
 """Seconds that the process of a run that has just died gets to let go of a port."""
 _PAUSE = 0.05
+_CFLAG = 2
+"""Index of the control modes in what termios.tcgetattr gives."""
 _SAID_AT_MOST = 200
 
 
 class Line(Protocol):
-    """One control line. Asserted means: the configured active level is at the target's pin."""
+    """One control line. Asserted means: the configured active level is at its output.
+
+    That is the target's pin, but for what stands in between: behind a transistor that inverts, it is the other level.
+    """
 
     name: str
 
@@ -31,7 +37,7 @@ class Line(Protocol):
         """Drive it, or let it go; LineError if that fails."""
 
     def level(self) -> bool | None:
-        """Whether the active level is at the pin, read back; None where the driver cannot."""
+        """Whether the active level is at the output, read back; None where the driver cannot."""
 
     def close(self) -> None:
         """Give the driver back; the line has been let go of before."""
@@ -73,9 +79,12 @@ class Power:
         """None: not known, since nothing was switched, or since switching failed."""
 
     def set(self, *, on: bool) -> None:
-        """Switch the supply; LineError if the command fails."""
+        """Switch the supply; PowerError if the command fails."""
         self.is_on = None
-        run_command(f"the command that switches power {'on' if on else 'off'}", self._commands[on])
+        try:
+            run_command(f"the command that switches power {'on' if on else 'off'}", self._commands[on])
+        except LineError as error:
+            raise PowerError(str(error)) from error
         self.is_on = on
 
     def cycle(self) -> None:
@@ -90,12 +99,21 @@ class Power:
 class _Ports:
     """Serial ports that carry lines. One port may carry two lines, so it is opened once and kept open.
 
-    Linux raises both lines at every open and pyserial lowers them some milliseconds later: so a port is opened at the
-    start of a run, before any reset, and never again.
+    Linux sets both lines (low at the pins) at every open, and pyserial gives them the state that it was told some
+    milliseconds later: so a port is opened at the start of a run, before any reset, and never again. When it is closed,
+    Linux clears both (high at the pins) where HUPCL is on. So that a line is released afterwards as well, HUPCL is off
+    for a port with a line that is active high; such a line then also stays as it is when this process is killed.
+
+    Sources: Linux, drivers/tty/tty_port.c (tty_port_raise_dtr_rts, tty_port_shutdown); termios(3), HUPCL.
     """
 
     def __init__(self) -> None:
         self._open: dict[str, Any] = {}
+        self._released: dict[str, dict[str, bool]] = {}
+
+    def announce(self, url: str, attribute: str, *, released: bool) -> None:
+        """What a line (``rts``, ``dtr``) is while released; said of both lines of a port before it is opened."""
+        self._released.setdefault(url, {})[attribute] = released
 
     def get(self, url: str, name: str, patience: float = 0.0) -> Any:
         """The port, opened if need be; for `patience` seconds it may still be somebody else's.
@@ -120,17 +138,19 @@ class _Ports:
                 ) from error
         return self._open[url]
 
-    @staticmethod
-    def _opened(url: str) -> Any:
+    def _opened(self, url: str) -> Any:
         import serial
 
+        released = self._released.get(url, {})
         port = serial.serial_for_url(url, do_not_open=True)
-        port.dtr = False
-        port.rts = False
+        port.dtr = released.get("dtr", False)
+        port.rts = released.get("rts", False)
         if "://" not in url:
             port.write_timeout = _WRITE_TIMEOUT
             port.exclusive = True
         port.open()
+        if "://" not in url:
+            _drop_at_close(port, on=not any(released.values()))
         return port
 
     def drop(self, url: str) -> None:
@@ -147,11 +167,33 @@ def _is_busy(error: Exception) -> bool:
     return hung_up or "exclusively lock" in text or "busy" in text
 
 
+def _drop_at_close(port: Any, *, on: bool) -> None:
+    """Set or clear HUPCL, which a port may have from an earlier user; nothing happens where there is none."""
+    try:
+        import termios
+    except ImportError:  # pragma: no cover - Windows
+        return
+    with suppress(OSError, termios.error):
+        settings = termios.tcgetattr(port.fileno())
+        settings[_CFLAG] = settings[_CFLAG] | termios.HUPCL if on else settings[_CFLAG] & ~termios.HUPCL
+        termios.tcsetattr(port.fileno(), termios.TCSANOW, settings)
+
+
 _PORTS = _Ports()
 
 
+def announce(tables: Iterable[Mapping[str, Any]]) -> None:
+    """Say which lines there are before the first is made: two may share a port, which opens with both released."""
+    for table in tables:
+        if table["driver"] == "serial":
+            _PORTS.announce(table["port"], table["line"], released=table["active"] == "high")
+
+
 class _SerialLine:
-    """RTS or DTR. An adapter's TTL outputs are inverted: the line set means a low pin."""
+    """RTS or DTR. An adapter's TTL outputs are inverted: the line set means a low pin.
+
+    An adapter that was plugged in and not opened yet has both pins high: a line that is active high is then asserted.
+    """
 
     def __init__(self, name: str, settings: dict[str, Any]) -> None:
         self.name = name
@@ -159,6 +201,7 @@ class _SerialLine:
         self._attribute: str = settings["line"]
         self._low_active = settings["active"] == "low"
         self._ports = _PORTS
+        announce([settings])
         self._ports.get(self._url, name, _ORPHAN)
         self.set(asserted=False)
 

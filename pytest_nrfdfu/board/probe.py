@@ -36,6 +36,8 @@ class Probe:
         self._target = target
         self._hold = hold
         self._seen = False
+        self._caught = False
+        """A core may be left at its reset vector; it is let go of as soon as the chip allows it."""
 
     # --- operations -------------------------------------------------------------------------------------------------
 
@@ -51,7 +53,9 @@ class Probe:
     def reset_with_causes_cleared(self, kind: str) -> None:
         """See `Chip.reset_with_causes_cleared`."""
         with self._chip() as chip:
+            self._caught = True
             chip.reset_with_causes_cleared(kind)
+            self._caught = False
 
     def info(self) -> dict[str, Any]:
         """Who the probe is, and what the chip says.
@@ -129,7 +133,10 @@ class Probe:
     @contextmanager
     def _chip(self) -> Iterator[Chip]:
         with self._session() as session:
-            yield self._connect(session)
+            chip = self._connect(session)
+            if self._caught:
+                self._caught = not chip.let_run()
+            yield chip
 
     def _connect(self, session: Any) -> Chip:
         """The chip, its debug port powered up and nRESET released."""

@@ -157,7 +157,8 @@ class Chip:
         """Reset, and clear RESETREAS before the first instruction runs, as if there had been a power-on reset.
 
         The core is caught at its reset vector (DEMCR.VC_CORERESET) and let go; also when something fails in between,
-        the catch is removed and the core runs. Not tried on hardware.
+        the catch is removed and the core runs. ProbeError with the cause ``locked`` where that cannot be done, because
+        the reset locked the chip again: the core may then stand still. Not tried on hardware.
         """
         self.require_open("clearing the reset causes")
         memory = self.memory()
@@ -169,7 +170,13 @@ class Chip:
             self._wait(lambda: self._halted(memory), _HALT_TIMEOUT, problem)
             memory.write32(_RESETREAS, _ALL_CAUSES)
         finally:
-            self.let_run()
+            if not self.let_run():
+                raise ProbeError(
+                    f"after the {kind} reset the chip is locked again (access port protection), so its core could not"
+                    " be let go of: it may stand still at its reset vector until it is power-cycled. Use a reset that"
+                    ' needs no register of the chip, such as reset = "pin"',
+                    cause="locked",
+                )
 
     @staticmethod
     def _halted(memory: Any) -> bool:
@@ -179,16 +186,17 @@ class Chip:
             return bool(memory.read32(_DHCSR) & _S_HALT)
         return False
 
-    def let_run(self) -> None:
-        """Undo vector catch and halt, where there is any. A locked chip is left alone."""
+    def let_run(self) -> bool:
+        """Undo vector catch and halt, where there is any; False for a locked chip, which is left alone."""
         if self.application == "locked":
-            return
+            return False
         memory = self.memory()
         if memory.read32(_DEMCR) & _VC_CORERESET:
             memory.write32(_DEMCR, memory.read32(_DEMCR) & ~_VC_CORERESET)
         if memory.read32(_DHCSR) & (_S_HALT | 1):  # also C_DEBUGEN, without which nothing would halt
             memory.write32(_DFSR, _DFSR_VCATCH)
             memory.write32(_DHCSR, _DHCSR_RUN)
+        return True
 
     def repair(self) -> None:
         """Undo what a process that died may have left: held by CTRL-AP, vector catch, a halted core."""

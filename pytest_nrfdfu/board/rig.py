@@ -9,11 +9,12 @@ What is asserted (lines, nRESET, power switched off) is released in every way th
 - pytest is killed: the child sees its pipe close, releases everything and ends. An operation of the probe that is
   going on gets 0.7 s to end, an external command for a line is then cut off.
 - The child dies or is killed with pytest (the whole process group with SIGKILL, the host's end): nobody is left to
-  release anything. A line of a serial adapter goes inactive when its port closes, and a probe on the network lets go
-  of nRESET when the connection ends. But a GPIO line stays as it was driven, a relay or a power strip stays
-  switched, the nRESET of a probe on USB may stay low, and a core that was caught at its reset vector stays halted:
-  until the next run on this unit. Its child begins by forcing lines inactive and power on, releasing nRESET, and
-  letting the core run. So commands for lines and power must do no harm when they are run twice.
+  release anything. A line of a serial adapter goes high when its port closes, which is inactive where it is active low,
+  and a probe on the network lets go of nRESET when the connection ends. But a serial line that is active high (see
+  `lines`) and a GPIO line stay as they were driven, a relay or a power strip stays switched, the nRESET of a probe on
+  USB may stay low, and a core that was caught at its reset vector stays halted: until the next run on this unit. Its
+  child begins by forcing lines inactive and power on, releasing nRESET, and letting the core run. So commands for lines
+  and power must do no harm when they are run twice.
 """
 
 from __future__ import annotations
@@ -100,8 +101,9 @@ class Rig:
             "reset_command": self._reset_command,
             "hold": self._hold,
         }
+        seconds = _START_TIMEOUT + self._switch_time(1) + self._command_time(*self._lines)
         try:
-            pipe.exchange("start", settings, _START_TIMEOUT + self._switch_time(1))
+            pipe.exchange("start", settings, seconds)
         except ChildGone as gone:
             self._end(gone)
             raise self._gone_error("start", gone, "it was ended", probe=self.has_probe) from None
@@ -141,7 +143,7 @@ class Rig:
 
     def release(self) -> None:
         """Let go of all lines, and switch power on if it is off."""
-        self.call("release", deadline=_CALL_TIMEOUT + self._switch_time(1))
+        self.call("release", deadline=_CALL_TIMEOUT + self._switch_time(1) + self._command_time(*self._lines))
 
     def power(self, on: bool) -> None:  # noqa: FBT001 - reads as power(False)
         """Switch the board's supply. Where that takes USB away: on waits for the probe, the port is the caller's."""
@@ -157,6 +159,10 @@ class Rig:
             return 0.0
         return commands * _COMMAND_TIMEOUT + self._power.settle + self._power.usb_timeout * self._power.takes_usb
 
+    def _command_time(self, *names: str) -> float:
+        """Seconds that lines may take to be set once each, where an external command does it."""
+        return sum(_COMMAND_TIMEOUT for name in names if self._lines.get(name, {}).get("driver") == "command")
+
     # --- resets -----------------------------------------------------------------------------------------------------
 
     def reset(self, method: ResetKind = "pin") -> None:
@@ -168,7 +174,11 @@ class Rig:
         """
         if method == "smp":
             raise ValueError("a reset by SMP is asked of the application, not of the rig")
-        more = self._switch_time(2) if method == "power" else 0.0
+        more = self._hold
+        if method == "power":
+            more = self._switch_time(2)
+        elif method == "line":
+            more += self._command_time("reset", "reset")  # asserted and released
         self.call("reset", deadline=_CALL_TIMEOUT + more, kind=method)
 
     def reset_with_causes_cleared(self, kind: ResetKind) -> None:

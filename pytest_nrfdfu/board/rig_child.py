@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, BinaryIO
 
-from pytest_nrfdfu.board.lines import Line, Power, make_line, pulse, run_command
+from pytest_nrfdfu.board.lines import Line, Power, announce, make_line, pulse, run_command
+from pytest_nrfdfu.board.power_error import PowerError
 from pytest_nrfdfu.board.probe import Probe
 from pytest_nrfdfu.errors import BoardError, LineError, ProbeError
 
@@ -57,6 +58,7 @@ class _Server:
         """Undo what an earlier process may have left asserted: lines first, so that power finds them inactive."""
         self._hold = hold
         self._reset_command = reset_command
+        announce(lines.values())
         _all_of([partial(self._add_line, name, table) for name, table in lines.items()])
         if power is not None:
             self._power = Power(power)
@@ -200,10 +202,16 @@ def _answer(server: _Server, request: dict[str, Any]) -> dict[str, Any]:
     except ProbeError as error:
         return {"id": request["id"], "error": str(error), "kind": "probe", "cause": error.cause}
     except BoardError as error:
-        return {"id": request["id"], "error": str(error), "kind": "line" if isinstance(error, LineError) else ""}
+        return {"id": request["id"], "error": str(error), "kind": _kind(error)}
     except Exception as error:  # noqa: BLE001 - a driver's surprise must not take the lines' owner down
         traceback.print_exc()
         return {"id": request["id"], "error": f"{method}: {type(error).__name__}: {error}", "kind": ""}
+
+
+def _kind(error: BoardError) -> str:
+    if isinstance(error, PowerError):
+        return "power"
+    return "line" if isinstance(error, LineError) else ""
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ Calls are JSON lines: ``{"id", "method", "arguments"}`` to the child, ``{"id", "
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import signal
@@ -19,12 +20,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, Any
 
+from pytest_nrfdfu.board.power_error import PowerError
 from pytest_nrfdfu.errors import BoardError, LineError, ProbeError
 
 __all__ = ["ChildGone", "Pipe"]
 
 _LONGEST_ANSWER = 1 << 20
 """Bytes; the longest real answers have a few hundred."""
+_KILLED = 2.0
+"""Seconds that a process gets to end after SIGKILL; one that a driver keeps in the kernel does not."""
 _SHOWN = 80
 """Characters of a line that is no answer, in an error message."""
 
@@ -74,11 +78,22 @@ class Pipe:
             self._child.wait(patience)
         except subprocess.TimeoutExpired:
             _kill(self._child)
-            self._child.wait()
+            self._wait_killed()
         if died:
             _kill(self._child)
         _close(self._child.stdout)
         self._log.close()
+
+    def _wait_killed(self) -> None:
+        try:
+            self._child.wait(_KILLED)
+        except subprocess.TimeoutExpired:
+            logging.getLogger(__name__).warning(
+                "%s: process %d, which owns probe and lines, was killed and does not end: a driver keeps it in the"
+                " kernel, and lines may still be asserted; unplug the probe or adapter that hangs",
+                self._name,
+                self._child.pid,
+            )
 
     def exchange(self, method: str, arguments: Mapping[str, Any], seconds: float) -> Any:
         """The result of a call. BoardError (LineError, ProbeError) as the child says, ChildGone if it does not."""
@@ -156,6 +171,8 @@ class Pipe:
                 return ProbeError(text, cause=str(answer.get("cause", "")))
             case "line":
                 return LineError(text)
+            case "power":
+                return PowerError(text)
             case _:
                 return BoardError(text)
 

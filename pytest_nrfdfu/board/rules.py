@@ -65,6 +65,18 @@ def _unreadable(case: Case) -> Advice | None:
     )
 
 
+def _other_rate(case: Case) -> Advice | None:
+    rate = case.seen.heard.answers_at
+    if rate is None:
+        return None
+    return Advice(
+        "wrong-baud-rate",
+        f"The board talks at {rate} baud, and the port is open at {case.config.uart.baudrate}: asked at {rate}, MCUboot"
+        " answered.",
+        f"Set baudrate = {rate} in [uart], or build MCUboot with current-speed = <{case.config.uart.baudrate}>.",
+    )
+
+
 def _damaged(case: Case) -> Advice | None:
     broken = case.seen.heard.broken_frames
     if broken < _SOME_BROKEN or case.booted or case.seen.heard.application_answers:
@@ -131,6 +143,21 @@ def _application_answers(case: Case) -> Advice | None:
     )
 
 
+def _reset_not_seen(case: Case) -> Advice | None:
+    """After its own reset nothing comes, also without the entry; after another one it prints."""
+    kind, other = case.own_reset, case.seen.other_reset
+    if other is None or case.seen.reset_seen or case.tried("pin-reset") or not case.seen.after_reset:
+        return None
+    return Advice(
+        "reset-not-seen",
+        f"The reset by {kind} did nothing that could be seen: the board prints nothing after it, and it does after a"
+        f" {other} reset.",
+        f"Look at nRESET and the wire to it, and that what does the reset by {kind} drives it, or use another reset. If"
+        " MCUboot has CONFIG_BOOT_SERIAL_PIN_RESET, look at the host's TX instead: the board then waits, and does not"
+        " hear.",
+    )
+
+
 def _deaf(case: Case) -> Advice | None:
     """Stopped by its entry and silent; without, it speaks: so MCUboot waits, and does not hear."""
     early = case.tried("gpio", "boot-mode", "pin-reset", "no-application")
@@ -154,7 +181,8 @@ def _no_image(case: Case) -> Advice | None:
             f"There is no image in the primary slot, so only the bootloader could answer on {case.port}, and nothing"
             " came: either it does not hear or is not heard, or it is not in serial recovery.",
             "Check the port and both of its wires first (P0.20 and P0.22 on the DK; the application core's VCOM is the"
-            " last), then that MCUboot is on the board with CONFIG_MCUBOOT_SERIAL and the entry.",
+            f" last), that {case.config.uart.baudrate} baud is MCUboot's rate (current-speed), then that MCUboot is on"
+            " the board with CONFIG_MCUBOOT_SERIAL and the entry.",
         )
     return Advice(
         "no-image-no-recovery",
@@ -204,11 +232,17 @@ def _smp_silence(case: Case) -> Advice | None:
 def _silence(case: Case) -> Advice | None:
     if not case.silent:
         return None
+    power = "" if case.seen.chip is not None else " that the board has power,"  # the probe talked to its chip
+    empty = (
+        " Or slot 0 is empty, so that nothing is printed, and recovery was not entered: look at line and reset as well."
+        if case.seen.slot_has_image is None
+        else ""
+    )
     return Advice(
         "silence",
         f"Nothing came from the board on {case.port}: not a byte, in recovery or after a reset.",
         "Check that this is the port of the application core (the last VCOM on a DK), that the board's TX (P0.20 on the"
-        " DK) is wired to it, that the board has power, and that MCUboot uses this UART.",
+        f" DK) is wired to it,{power} and that MCUboot uses this UART at this rate.{empty}",
     )
 
 
@@ -227,6 +261,7 @@ RULES: tuple[Rule, ...] = (
     probe_failed,
     nobody,
     _joined,
+    _other_rate,
     _unreadable,
     _damaged,
     pin_does_not_follow,
@@ -236,6 +271,7 @@ RULES: tuple[Rule, ...] = (
     _by_application,
     soft_reset,
     _application_answers,
+    _reset_not_seen,
     _deaf,
     _booted,
     _no_image,

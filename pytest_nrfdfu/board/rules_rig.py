@@ -122,15 +122,25 @@ def pin_does_not_follow(case: Case) -> Advice | None:
         return Advice(
             "line-inverted",
             "The recovery line is inverted: the pin is low while the line is released, and high while it is asserted.",
-            "Change active in [recovery.line] (it is the level at the target's pin), or the polarity of the transistor"
-            " in between.",
+            "Change active in [recovery.line] (the level at the line's output; behind a transistor that inverts, it is"
+            " the opposite of the target's), or the polarity of that transistor.",
         )
     return Advice(
         "recovery-line-not-connected",
         "The recovery line does not reach the chip: the pin that MCUboot looks at reads high while the line is"
         " asserted.",
         "Check the wire from the line to that pin (P0.23 on the nRF5340 DK), its ground, and that [recovery.line] names"
-        " the right output.",
+        f" the right output.{_mute(case)}",
+    )
+
+
+def _mute(case: Case) -> str:
+    """What else is to be looked at where an application should have started and printed."""
+    if not (case.silent and case.seen.slot_has_image and case.seen.reset_seen):
+        return ""
+    return (
+        " Look at the board's TX, the port and its rate as well: the core was reset, slot 0 has an image's header, and"
+        f" nothing was printed on {case.port}."
     )
 
 

@@ -28,6 +28,13 @@ HASH_SHOWN = 12
 _COPY_DELAY = 3.0
 """Seconds that the answer to the last chunk of a network core's image may take: MCUboot waits for the copy to begin
 (sdk-nrf, modules/mcuboot/hooks/nrf53_hooks.c: about one second)."""
+_NOT_TAKEN = (
+    "MCUboot lists only images that it would boot: check that this one is signed with the bootloader's key and type"
+)
+_REPLACED = "Something else was uploaded, or swapped in from the secondary slot"
+_NOT_SENT = "Neither recovery.upload nor dfu.update has sent it since recovery was entered"
+_EMPTY = "; slot 0 is empty, or holds what MCUboot would not boot"
+"""What to look at where an image is not listed."""
 
 
 class Proof(NamedTuple):
@@ -45,6 +52,8 @@ class Recovery:
         self.unit = unit
         self.entered = entered
         self._session = unit.session
+        self._sent: set[bytes] = set()
+        """Hashes of images that were uploaded whole."""
 
     @property
     def smp(self) -> SmpClient:
@@ -63,7 +72,9 @@ class Recovery:
         network core; ImageError, before anything is sent, if nobody tells by which number.
         """
         name = NET if is_network_core(image) else APP
-        return self.send(step_for(name, image, self.unit.config, self.unit.profile), progress=progress)
+        upload = self.send(step_for(name, image, self.unit.config, self.unit.profile), progress=progress)
+        self.unit.uploads_apart += 1
+        return upload
 
     def send(self, step: Step, *, progress: Progress | None = None) -> Upload:
         """Upload one step of a plan; see `upload`. ConfigError, before anything is sent, without a way back."""
@@ -85,6 +96,7 @@ class Recovery:
         )
         unit.unfinished = None
         unit.network_core = network_core
+        self._sent.add(image.hash)
         return upload
 
     def _slot_rows(self) -> list[tuple[int, int, int | None]]:
@@ -119,7 +131,7 @@ class Recovery:
             why = f"bootloader {self.unit.profile.name} lists images unchecked: a damaged one shows the same hash"
             return Proof(verified=False, proof=why, hash=None)
         if found is None or found.hash != image.hash:
-            raise HashMismatch(_mismatch(self.unit.name, image, states))
+            raise self._mismatch(image, states)
         self.unit.remember(
             image.hash, f"version {image.version}, hash {image.hash.hex()[:HASH_SHOWN]}, proved by image list"
         )
@@ -129,8 +141,32 @@ class Recovery:
         if any(state.hash is None for state in states.images):
             return Proof(verified=False, proof="the bootloader's list shows no hashes", hash=None)
         if not any(state.hash == image.hash for state in states.images):
-            raise HashMismatch(_mismatch(self.unit.name, image, states))
+            raise self._mismatch(image, states)
         return Proof(verified=self.unit.profile.lists_valid_only, proof=PROVED, hash=image.hash)
+
+    def _mismatch(self, image: Image, states: ImageStates) -> HashMismatch:
+        """The list does not show `image`: what was sent of it in this session, what is there, what to look at."""
+        what = f"{image.source} (version {image.version}, hash {image.hash.hex()})"
+        shown = f"its image list shows {_listed(states)}"
+        earlier = self.unit.unfinished
+        if image.hash in self._sent:
+            text = f"was sent {what}, but {shown}. {_NOT_TAKEN if states.find() is None else _REPLACED}"
+        elif earlier is not None and (earlier.hash, earlier.session) == (image.hash, self._session):
+            sent = f"{earlier.upload.acknowledged} of {earlier.upload.total} bytes"
+            text = (
+                f"was sent no more than {sent} of {what}, and {shown}. Begin the upload again, which takes it up there"
+            )
+        else:
+            text = f"does not hold {what}: {shown}. {_NOT_SENT}{_EMPTY if states.find() is None else ''}"
+        return HashMismatch(f"{self.unit.name} {text}")
+
+
+def _listed(states: ImageStates) -> str:
+    listed = (
+        f"image {s.image} slot {s.slot} version {s.version} hash {s.hash.hex() if s.hash else 'not shown'}"
+        for s in states.images
+    )
+    return "; ".join(listed) or "no valid image"
 
 
 def _same_version(listed: str, image: Image) -> bool:
@@ -139,19 +175,3 @@ def _same_version(listed: str, image: Image) -> bool:
         return Version.parse(listed) == image.version
     except ValueError:
         return False
-
-
-def _mismatch(name: str, image: Image, states: ImageStates) -> str:
-    listed = "; ".join(
-        f"image {s.image} slot {s.slot} version {s.version} hash {s.hash.hex() if s.hash else 'not shown'}"
-        for s in states.images
-    )
-    advice = (
-        "MCUboot lists only images that it would boot: check that this one is signed with the bootloader's key and type"
-        if not states.find()
-        else "something else was uploaded, or swapped in from the secondary slot"
-    )
-    return (
-        f"{name} was sent {image.source} (version {image.version}, hash {image.hash.hex()}), but its image list shows"
-        f" {listed or 'no valid image'}. {advice[0].upper()}{advice[1:]}"
-    )

@@ -58,8 +58,10 @@ class Unit:
         """Hash of the application image that was proved on it in this run; None as soon as that may not hold."""
         self.network_core: bytes | None = None
         """Hash of the network core's image that was sent to it in this run; nothing can be read back."""
-        self.holds = "not known: nothing was looked at"
+        self.holds = "not known: nothing was proved on it in this run"
         """What was proved, in words, for the summary."""
+        self.uploads_apart = 0
+        """Uploads that ended well outside of an update, so that no `DfuReport` tells of them."""
         self.session = 0
         """Counts the entries into recovery: an upload can only be taken up in the session that it began in."""
         self.unfinished: Unfinished | None = None
@@ -176,10 +178,13 @@ class Unit:
             closing.callback(self.console_uart.close)
             closing.callback(self.rig.stop)
 
-    def forget(self, why: str = "nothing was proved since it was last changed") -> None:
-        """What was proved may not hold any more; `why`, in words."""
+    def forget(self, why: str = "") -> None:
+        """What was proved may not hold any more; `why`, in words, where more is known than that it was reset."""
+        if why:
+            self.holds = f"not known: {why}"
+        elif self.proved is not None:
+            self.holds = f"not known: earlier {self.holds}; not proved again since"
         self.proved = None
-        self.holds = f"not known: {why}"
 
     def _changed(self) -> None:
         """Images on it are about to be written, erased or marked, by an update or by a request of a test's own."""

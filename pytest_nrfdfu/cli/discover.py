@@ -160,7 +160,9 @@ def list_probes(command: Sequence[str] | None = None) -> tuple[list[ProbeFound],
         probes = [ProbeFound(probe["unique_id"], _product(probe)) for probe in found["probes"]]
     except subprocess.TimeoutExpired:
         return [], [f"pyOCD did not list the probes within {_LIST_TIMEOUT:g} s: a USB driver hangs; plug them in anew"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError as error:
+        return [], [f"pyOCD cannot be asked for the probes: {error.strerror or error}"]
+    except (ValueError, KeyError, TypeError):
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         return [], [f"pyOCD cannot list the probes: {last}"]
     notes = [] if found.get("jlink") else [_NO_JLINK_SOFTWARE]

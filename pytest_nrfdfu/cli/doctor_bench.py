@@ -7,14 +7,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from pytest_nrfdfu.bench.identity import is_unlimited
-from pytest_nrfdfu.bench.lease import Keeper, LocalKeeper, held_back
+from pytest_nrfdfu.bench.lease import held_back
 from pytest_nrfdfu.bench.simulator import Simulator
 from pytest_nrfdfu.board import ports
 from pytest_nrfdfu.board.chip_state import ChipState
+from pytest_nrfdfu.board.power_error import PowerError
 from pytest_nrfdfu.board.recovery import Entered
 from pytest_nrfdfu.board.rig import Rig
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.cli.doctor_findings import Status
+from pytest_nrfdfu.cli.unit_keeper import keeper_of
 from pytest_nrfdfu.config import BoardConfig, UnitConfig
 from pytest_nrfdfu.config_lines import LineConfig, SerialLine
 from pytest_nrfdfu.config_types import Entry, ResetKind
@@ -44,6 +46,7 @@ class Bench:
     """Console position at which the last boot began."""
     probe_error: ProbeError | None = None
     line_error: BoardError | None = None
+    power_error: PowerError | None = None
     _unit: Unit | None = None
     _rig_started: bool = False
 
@@ -55,28 +58,33 @@ class Bench:
         return self._unit
 
     def lease(self) -> str:
-        """Take the lease, start the simulated board if it is one; what was done, in words. Nothing is opened."""
+        """Take the lease; what was done, in words. Nothing is opened or started."""
         reason = held_back(self.source)
         source = self.source
-        lease = self._keeper().acquire([source], deadline=time.monotonic(), say=lambda _: None)
+        lease = keeper_of(self.config).acquire([source], deadline=time.monotonic(), say=lambda _: None)
         self.closing.callback(lease.release)
         self.config = lease.unit.config
-        told = "nobody else uses it" if reason is None else f"nobody else uses it; {reason}"
-        if self.config.simulated:
-            simulator = Simulator(self.config)
-            self.closing.callback(simulator.stop)
-            self.config = simulator.wired()
-            own = "none is needed" if is_unlimited(source) else told
-            told = f"{own}; a simulated board was started for this run"
-        return told
+        if is_unlimited(source):
+            return "none is needed"
+        return "nobody else uses it" if reason is None else f"nobody else uses it; {reason}"
 
-    def _keeper(self) -> Keeper:
-        """Who gives out the lease: this host, or the coordinator of the [labgrid] table."""
-        if self.config.labgrid is None:
-            return LocalKeeper()
-        from pytest_nrfdfu.bench.labgrid import LabgridKeeper
+    def simulate(self) -> None:
+        """Start the simulated board, and use its ports, probe and lines from here on."""
+        simulator = Simulator(self.config)
+        self.closing.callback(simulator.stop)
+        self.config = simulator.wired()
 
-        return LabgridKeeper(self.config.labgrid)
+    def has(self, part: str) -> bool:
+        """Whether there is anything to try for a part: a power switch, a line that somebody uses, a simulated board."""
+        source = self.source.config
+        if part == "simulator":
+            return source.simulated
+        if part == "power":
+            return source.power is not None
+        if part == "line":
+            lines = (source.recovery.line, self.config.reset.line)
+            return "gpio" in source.recovery.entry or any(line is not None for line in lines)
+        return True
 
     def compose(self) -> None:
         """Make the unit of its configuration.
@@ -115,9 +123,12 @@ class Bench:
             except ProbeError as error:
                 self.probe_error = error
                 config = config.model_copy(update={"probe": None})
+            except PowerError as error:
+                self.power_error = error
+                config = config.model_copy(update={"power": None})
             except BoardError as error:
                 self.line_error = error
-                config = _without_lines(config, power=not isinstance(error, LineError))
+                config = _without_lines(config)
             else:
                 return
             self.unit.rig = Rig(config, self.unit.name)
@@ -159,10 +170,8 @@ class Bench:
         return ""
 
 
-def _without_lines(config: BoardConfig, *, power: bool) -> BoardConfig:
-    """A configuration without its lines, or without its power switch."""
-    if power:
-        return config.model_copy(update={"power": None})
+def _without_lines(config: BoardConfig) -> BoardConfig:
+    """A configuration without its lines."""
     return config.model_copy(
         update={
             "recovery": config.recovery.model_copy(update={"line": None}),

@@ -1,4 +1,4 @@
-"""What the doctor says of one part of a bench: fine, skipped or wrong, what was seen, and what to do next."""
+"""What the doctor says of one part of a bench: fine, skipped, unknown or wrong, what was seen, and what to do next."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Literal, NamedTuple
 from pytest_nrfdfu.board.advice import PROBE_CAUSES
 from pytest_nrfdfu.errors import NrfDfuError, ProbeError, RecoveryNotEntered
 
-__all__ = ["Finding", "Skipped", "Status", "Step", "finding_of"]
+__all__ = ["BLOCKED", "Finding", "Skipped", "Status", "Step", "finding_of"]
 
-Status = Literal["fine", "skipped", "wrong"]
+Status = Literal["fine", "skipped", "unknown", "wrong"]
+"""Unknown: it was tried, and nobody can tell from here whether it worked."""
+BLOCKED = "blocked"
+"""The cause of a part that was skipped because one that it needs does not work."""
 
 
 class Finding(NamedTuple):
@@ -39,6 +42,8 @@ class Skipped(Exception):
 
 _ADVICE = {
     "lease": "Wait for the other run to end, or take another unit: nrfdfu units lists them.",
+    "simulator": "Look at the [sim] table.",
+    "power": "Run its command by hand, and look at [power].",
     "port": "Compare [uart] port with what nrfdfu discover lists.",
     "probe": "Look at the probe's cable, and compare [probe] with what nrfdfu discover lists.",
     "chip identity": "Look at the SWD wiring and the board's supply, and whether the probe is wired to this board.",
@@ -62,9 +67,20 @@ def finding_of(step: str, error: NrfDfuError) -> Finding:
     if isinstance(error, RecoveryNotEntered) and error.diagnosis is not None:
         diagnosis = error.diagnosis
         return Finding("wrong", diagnosis.sentence, diagnosis.remedy, diagnosis.cause, diagnosis.details)
-    seen, *told = _REMEDY.split(str(error), maxsplit=1)
+    seen, told = _apart(str(error))
     if isinstance(error, ProbeError) and error.cause in PROBE_CAUSES:
         known = PROBE_CAUSES[error.cause]
-        return Finding("wrong", known.sentence, known.remedy, known.cause, (f"{seen.rstrip('.')}.",))
-    advice = told[0][:1].upper() + told[0][1:] if told else _ADVICE.get(step, "")
+        # Of one that hangs, only the process that was ended has anything to say.
+        details = () if error.cause == "hangs" else (f"{seen.rstrip('.')}.",)
+        return Finding("wrong", known.sentence, known.remedy, known.cause, details)
+    advice = told[:1].upper() + told[1:] if told else _ADVICE.get(step, "")
     return Finding("wrong", seen, advice, getattr(error, "cause", ""))
+
+
+def _apart(text: str) -> tuple[str, str]:
+    """A message, and the part of it that says what to look at; not where somebody else's words in parentheses do."""
+    for match in _REMEDY.finditer(text):
+        seen = text[: match.start()]
+        if seen.count("(") <= seen.count(")"):
+            return seen, text[match.end() :]
+    return text, ""

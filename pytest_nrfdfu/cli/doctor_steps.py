@@ -14,7 +14,8 @@ from pytest_nrfdfu.board.boot import banner_line, boot
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.trial import Trial
 from pytest_nrfdfu.cli.doctor_bench import Bench
-from pytest_nrfdfu.cli.doctor_findings import Finding, Skipped, Step, finding_of
+from pytest_nrfdfu.cli.doctor_findings import BLOCKED, Finding, Skipped, Step, finding_of
+from pytest_nrfdfu.config_types import Entry
 from pytest_nrfdfu.errors import BoardError, NrfDfuError, SmpError
 
 __all__ = ["PARTS", "tried"]
@@ -34,6 +35,8 @@ _SHOWN = 70
 def tried(bench: Bench, began: Callable[[str], None]) -> Iterator[Step]:
     """Try each part in order; `began` is told the name of the part that is tried next."""
     for name, trial in PARTS.items():
+        if not bench.has(name):
+            continue
         began(name)
         start = time.monotonic()
         try:
@@ -48,11 +51,11 @@ def tried(bench: Bench, began: Callable[[str], None]) -> Iterator[Step]:
 
 def _blocked(bench: Bench, name: str) -> Finding | None:
     """Skipped, where a part that this one needs does not work."""
-    for need in _NEEDS.get(name, ()):
+    for need in filter(bench.has, _NEEDS.get(name, ())):
         status = bench.statuses.get(need)
         if status != "fine":
             why = "does not work" if status == "wrong" else "was not tried"
-            return Finding("skipped", f"it needs the part {need!r}, which {why}")
+            return Finding("skipped", f"it needs the part {need!r}, which {why}", cause=BLOCKED)
     return None
 
 
@@ -73,8 +76,15 @@ def _config(bench: Bench) -> Finding:
 
 def _lease(bench: Bench) -> Finding:
     told = bench.lease()
-    bench.compose()
+    if not bench.has("simulator"):
+        bench.compose()
     return Finding("fine", told)
+
+
+def _simulator(bench: Bench) -> Finding:
+    bench.simulate()
+    bench.compose()
+    return Finding("fine", "started for this run")
 
 
 def _port(bench: Bench) -> Finding:
@@ -88,6 +98,13 @@ def _port(bench: Bench) -> Finding:
     named = device if device == uart.port else f"{uart.port} is {device}"
     console = "" if unit.console_uart is uart else f"; console: {unit.console_uart.port}"
     return Finding("fine", f"{named}, {uart.baudrate} baud{console}", " ".join(uart.trouble()))
+
+
+def _power(bench: Bench) -> Finding:
+    bench.start_rig()
+    if bench.power_error is not None:
+        raise bench.power_error
+    return Finding("fine", "the supply was switched on")
 
 
 def _probe(bench: Bench) -> Finding:
@@ -136,7 +153,7 @@ def _line(bench: Bench) -> Finding:
     rig = bench.unit.rig
     names = rig.line_names
     if not names:
-        raise Skipped("no line is configured" + (", but a power switch" if rig.has_power else ""))
+        raise Skipped("no line is configured")
     if "recovery" not in names:
         return Finding("fine", "the reset line could be opened and is inactive")
     try:
@@ -182,7 +199,7 @@ def _reset(bench: Bench) -> Finding:
         return Finding("fine", f"{kind}; the application's banner came")
     if readable:
         return Finding("fine", f"{kind}; the core was reset, and no application showed a banner")
-    return Finding("fine", f"{kind} was done; nothing was heard, so nobody can tell whether the board was reset")
+    return Finding("unknown", f"{kind} was done; nothing was heard, so nobody can tell whether the board was reset")
 
 
 def _banner(bench: Bench, position: int) -> bool:
@@ -201,20 +218,38 @@ def _recovery(bench: Bench) -> Finding:
     left_out = tuple(f"The entry {entry} was not tried: it needs {what}." for entry, what in lacking.items() if what)
     if not possible:
         raise Skipped(" ".join(left_out))
-    recovery = config.recovery.model_copy(update={"entry": possible, "allow_erase_header": False})
-    unit.config = config.model_copy(update={"recovery": recovery})
-    try:
-        bench.entered = enter(unit)
-    except BoardError as error:
-        finding = finding_of("recovery", error)
-        return finding._replace(details=finding.details + left_out)
-    finally:
-        unit.config = config
-    return Finding(
-        "fine",
-        f"by {bench.entered.method}; MCUboot answered after {bench.entered.seconds:.2f} s",
-        details=left_out,
-    )
+    failed: dict[Entry, Finding] = {}
+    for entry in possible:
+        recovery = config.recovery.model_copy(update={"entry": (entry,), "allow_erase_header": False})
+        unit.config = config.model_copy(update={"recovery": recovery})
+        try:
+            bench.entered = enter(unit)
+        except BoardError as error:
+            failed[entry] = finding_of("recovery", error)
+        else:
+            break
+        finally:
+            unit.config = config
+    if bench.entered is None:
+        return _not_entered(failed, left_out)
+    passed = tuple(f"{entry} does not work: {found.seen} {found.advice}" for entry, found in failed.items())
+    seen = f"by {bench.entered.method}; MCUboot answered after {bench.entered.seconds:.2f} s"
+    return Finding("fine", seen, details=passed + left_out)
+
+
+def _not_entered(failed: Mapping[Entry, Finding], left_out: tuple[str, ...]) -> Finding:
+    """The conclusion of the first entry, those of the others, and what was seen: without what has a part of its own."""
+    first, *others = failed.values()
+    details = tuple(text for text in first.details if not text.startswith("The probe ("))
+    if not others:
+        return first._replace(details=details + left_out)
+    entry, *more = failed
+    conclusions = []
+    for other, found in zip(more, others, strict=True):
+        same = found.cause == first.cause
+        conclusions.append(f"{other}: the same." if same else f"{other}: {found.seen} {found.advice}")
+        details += tuple(text for text in found.details if text.startswith("Tried "))
+    return first._replace(seen=f"{entry}: {first.seen}", details=(*conclusions, *details, *left_out))
 
 
 def _images(bench: Bench) -> Finding:
@@ -261,7 +296,9 @@ def _console(bench: Bench) -> Finding:
 PARTS: Mapping[str, Callable[[Bench], Finding]] = {
     "config": _config,
     "lease": _lease,
+    "simulator": _simulator,
     "port": _port,
+    "power": _power,
     "probe": _probe,
     "chip identity": _chip,
     "line": _line,
@@ -273,11 +310,13 @@ PARTS: Mapping[str, Callable[[Bench], Finding]] = {
 }
 """In the order in which they are tried."""
 _NEEDS: Mapping[str, tuple[str, ...]] = {
-    "port": ("lease",),
-    "probe": ("lease",),
+    "simulator": ("lease",),
+    "port": ("lease", "simulator"),
+    "power": ("lease", "simulator"),
+    "probe": ("lease", "simulator"),
     "chip identity": ("probe",),
-    "line": ("lease",),
-    "reset": ("lease",),
+    "line": ("lease", "simulator"),
+    "reset": ("lease", "simulator"),
     "recovery": ("port",),
     "image list": ("recovery",),
     "leave recovery": ("recovery",),

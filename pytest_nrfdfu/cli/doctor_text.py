@@ -8,15 +8,16 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
-from pytest_nrfdfu.cli.doctor_findings import Status, Step
+from pytest_nrfdfu.cli.doctor_findings import BLOCKED, Status, Step
 
 __all__ = ["Writer", "conclusion"]
 
 _NAME, _STATUS = 15, 9
 """Widths of the columns of names and statuses."""
 _NARROWEST, _WIDEST = 60, 110
-_COLOURS: Mapping[Status, str] = {"fine": "32", "skipped": "33", "wrong": "31;1"}
+_COLOURS: Mapping[Status, str] = {"fine": "32", "skipped": "33", "unknown": "33", "wrong": "31;1"}
 """SGR parameters (ECMA-48): green, yellow, bold red."""
+_ALL_FINE = "Everything that was tried is fine."
 _BACK = "\r\x1b[K"
 """To the beginning of the line, and clear it."""
 
@@ -43,6 +44,8 @@ class Writer:
         """What came of it."""
         if self._live:
             print(_BACK, end="", file=self._stream)
+        if step.finding.cause == BLOCKED:  # the conclusion says it, once for all of them
+            return
         for line in self._lines(step):
             self.line(line)
 
@@ -55,7 +58,7 @@ class Writer:
         first, *rest = self._wrap(finding.seen, indent) or [indent]
         yield f"  {step.name:<{_NAME}} {status}{first[len(indent) :]}".rstrip()
         yield from rest
-        if finding.status != "fine":
+        if finding.status != "fine" or len(finding.details) > 1:
             for detail in finding.details:
                 yield from self._wrap(f"- {detail}", indent, hanging="  ")
         elif finding.details:
@@ -75,12 +78,16 @@ class Writer:
 
 
 def conclusion(steps: Sequence[Step]) -> str:
-    """One sentence over all parts."""
+    """What to make of all parts, and those that have no line of their own."""
     wrong = [step.name for step in steps if step.finding.status == "wrong"]
-    skipped = [step.name for step in steps if step.finding.status == "skipped"]
-    left_out = f" ({len(skipped)} skipped: {', '.join(skipped)})" if skipped else ""
+    blocked = [step.name for step in steps if step.finding.cause == BLOCKED]
+    unknown = [step.name for step in steps if step.finding.status == "unknown"]
+    told = ""
+    if blocked:
+        told += f"Not tried, because what they need does not work: {', '.join(blocked)}. "
     if not wrong:
-        return f"Everything that was tried is fine{left_out}."
+        not_known = f" Not known: {', '.join(unknown)}." if unknown else ""
+        return f"{told}Everything else that was tried is fine.{not_known}" if told or not_known else _ALL_FINE
     if len(wrong) == 1:
-        return f"One part is wrong: {wrong[0]}{left_out}. Do what stands behind its arrow, then run this again."
-    return f"{len(wrong)} parts are wrong: {', '.join(wrong)}{left_out}. Begin with the first, then run this again."
+        return f"{told}Do what stands behind the arrow, then run this again."
+    return f"{told}{len(wrong)} parts are wrong: begin with the first, {wrong[0]}, then run this again."

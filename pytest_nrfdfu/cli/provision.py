@@ -1,7 +1,8 @@
 """``nrfdfu provision --board NAME:ID``: runs the user's own command that puts a bootloader on a board.
 
 Nothing here knows how a chip is programmed: the command stands in the configuration's [provision] table, as a list of
-arguments, and is run as it is, without a shell. Exit status 0, 1 where the command failed, 2 where it was not run.
+arguments, and is run as it is, without a shell, while the unit is leased. Exit status 0, 1 where the command failed, 2
+where it was not run.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
+from pytest_nrfdfu.bench.lease import held_back
 from pytest_nrfdfu.board.ports import resolve
+from pytest_nrfdfu.cli.unit_keeper import keeper_of
 from pytest_nrfdfu.cli.units_asked import add_options, find_unit
 from pytest_nrfdfu.config import UnitConfig
 from pytest_nrfdfu.config_types import ProvisionConfig
@@ -38,43 +42,54 @@ def main(arguments: Sequence[str]) -> int:
     add_options(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask")
     given = parser.parse_args(arguments)
-    try:
-        unit = find_unit(given.board, given.config)
-        provision, command = command_for(unit)
-    except NrfDfuError as error:
-        print(f"nrfdfu provision: error: {error}", file=sys.stderr)  # noqa: T201 - a program's message
-        return _NOT_RUN
-    print(  # noqa: T201 - a program's output
-        f"{unit.name}, as {unit.file} says, within {provision.timeout:g} s:\n\n    {shlex.join(command)}\n\n"
-        "It may erase the chip and all that is on it.",
-        flush=True,
-    )
-    if not given.yes and not _agreed():
-        print("nrfdfu provision: nothing was run", file=sys.stderr)  # noqa: T201 - a program's message
-        return _NOT_RUN
-    return _run(command, provision.timeout)
+    with ExitStack() as leased:
+        try:
+            unit = find_unit(given.board, given.config)
+            _provision_of(unit)
+            reason = held_back(unit)
+            lease = keeper_of(unit.config).acquire([unit], deadline=time.monotonic(), say=lambda _: None)
+            leased.callback(lease.release)
+            unit = lease.unit
+            provision, command = command_for(unit)
+        except NrfDfuError as error:
+            print(f"nrfdfu provision: error: {error}", file=sys.stderr)  # noqa: T201 - a program's message
+            return _NOT_RUN
+        print(  # noqa: T201 - a program's output
+            f"{unit.name}, as {unit.file} says, within {provision.timeout:g} s:\n\n    {shlex.join(command)}\n\n"
+            "It may erase the chip and all that is on it." + (f" The unit is {reason}." if reason else ""),
+            flush=True,
+        )
+        if not given.yes and not _agreed():
+            print("nrfdfu provision: nothing was run", file=sys.stderr)  # noqa: T201 - a program's message
+            return _NOT_RUN
+        return _run(command, provision.timeout)
 
 
-def command_for(unit: UnitConfig) -> tuple[ProvisionConfig, list[str]]:
-    """A unit's command with its placeholders filled in; ConfigError, or UartError, if there is none to run."""
-    config = unit.config
-    if config.simulated:
+def _provision_of(unit: UnitConfig) -> ProvisionConfig:
+    """The unit's [provision] table; ConfigError if there is none."""
+    if unit.config.simulated:
         raise ConfigError(f"{unit.name} is simulated: its bootloader is part of it, and there is nothing to provision")
-    if config.provision is None:
+    if unit.config.provision is None:
         raise ConfigError(
             f"{unit.file} has no command for {unit.name}: add a [provision] table with your own nrfutil or west line,"
             ' such as command = ["west", "flash", "--dev-id", "{probe}"]'
         )
-    command = list(config.provision.command)
+    return unit.config.provision
+
+
+def command_for(unit: UnitConfig) -> tuple[ProvisionConfig, list[str]]:
+    """A unit's command with its placeholders filled in; ConfigError, or UartError, if there is none to run."""
+    provision = _provision_of(unit)
+    command = list(provision.command)
     told = "\0".join(command)
     values = {}
     if "{probe}" in told:
         values["{probe}"] = _probe(unit)
     if "{port}" in told:
-        values["{port}"] = resolve(config.uart.port)
+        values["{port}"] = resolve(unit.config.uart.port)
     for placeholder, value in values.items():
         command = [part.replace(placeholder, value) for part in command]
-    return config.provision, command
+    return provision, command
 
 
 def _probe(unit: UnitConfig) -> str:

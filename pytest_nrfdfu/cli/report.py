@@ -52,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
 def _say(nights: Nights, output: Path, *, as_json: bool) -> None:
     runs = sum(len(night.runs) for night in nights.nights)
     if not as_json:
-        print(f"{output}: {runs} runs in {len(nights.nights)} nights")  # noqa: T201 - a program's output
+        count = f"{runs} run{_plural(runs)} in {len(nights.nights)} night{_plural(len(nights.nights))}"
+        print(f"{output}: {count}")  # noqa: T201 - a program's output
         return
     seen: dict[str, Any] = {
         "output": str(output),
@@ -63,3 +64,7 @@ def _say(nights: Nights, output: Path, *, as_json: bool) -> None:
         "not_read_whole": {str(path): why for path, why in nights.broken.items()},
     }
     print(json.dumps(seen, indent=2))  # noqa: T201 - a program's output
+
+
+def _plural(number: int) -> str:
+    return "" if number == 1 else "s"

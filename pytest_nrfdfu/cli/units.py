@@ -33,8 +33,10 @@ def main(arguments: Sequence[str]) -> int:
             _print(json.dumps({"units": found}, indent=2) if given.json else _table(found))
         else:
             unit = _named(given.unit, units)
-            _hold(unit, given.reason) if given.action == "hold" else _release(unit)
+            note = _hold(unit, given.reason) if given.action == "hold" else _release(unit)
             _print(json.dumps(describe(unit), indent=2) if given.json else _line(describe(unit)))
+            if note:
+                print(f"nrfdfu units: {unit.name} {note}", file=sys.stderr)  # noqa: T201 - a program's message
     except NrfDfuError as error:
         print(f"nrfdfu units: error: {error}", file=sys.stderr)  # noqa: T201 - a program's message
         return 1
@@ -87,23 +89,37 @@ def _named(name: str, units: Sequence[UnitConfig]) -> UnitConfig:
     raise ConfigError(f"{name!r} means {len(found) or 'no'} units; write BOARD:ID, one of: {known}")
 
 
-def _hold(unit: UnitConfig, reason: str) -> None:
+def _hold(unit: UnitConfig, reason: str) -> str:
+    """Hold a unit back; what else there is to say about that."""
     from pytest_nrfdfu.bench.identity import identify
+    from pytest_nrfdfu.bench.lease import held_back
     from pytest_nrfdfu.bench.lease_dir import LeaseDir
 
+    before = held_back(unit)
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as containers have it
         user = "somebody"
-    since = datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
     LeaseDir().write(identify(unit).stable, "hold", {"reason": reason, "user": user, "since": since, "unit": unit.name})
+    if before is None:
+        return ""
+    disabled = unit.config.disabled is not None
+    return f"is {before}" if disabled else f"was {before}; the new reason has taken the place of that one"
 
 
-def _release(unit: UnitConfig) -> None:
+def _release(unit: UnitConfig) -> str:
+    """Let a unit be used again; what else there is to say about that."""
     from pytest_nrfdfu.bench.identity import identify
+    from pytest_nrfdfu.bench.lease import held_back
     from pytest_nrfdfu.bench.lease_dir import LeaseDir
 
-    LeaseDir().remove(identify(unit).stable, "hold")
+    directory, key = LeaseDir(), identify(unit).stable
+    was_held = directory.read(key, "hold") is not None
+    directory.remove(key, "hold")
+    if unit.config.disabled is not None:
+        return f"is {held_back(unit)}; only a change of that file ends this"
+    return "" if was_held else "was not held back: nothing was changed"
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------
@@ -144,11 +160,15 @@ def _line(unit: dict[str, Any], width: int = 0) -> str:
 
 
 def _last(result: dict[str, Any] | None) -> str:
+    from pytest_nrfdfu.bench.lease import shown_time
+
     if not result:
         return ""
+    # Written by any user, and by any version: what is missing is no reason to fail.
+    tests, failed, bench = (result.get(name, "?") for name in ("tests", "failed", "bench"))
     retired = f", retired: {result['retired']}" if result.get("retired") else ""
-    tests = f"{result['tests']} tests, {result['failed']} failed ({result['bench']} by the bench)"
-    return f"last used until {result['ended']}: {tests}{retired}"
+    ended = shown_time(result.get("ended") or "?")
+    return f"last used until {ended}: {tests} tests, {failed} failed ({bench} by the bench){retired}"
 
 
 def _print(text: str) -> None:

@@ -30,9 +30,9 @@ class Group(NamedTuple):
 
 GROUPS = (
     Group("product", "F", "a test of the product failed", (OTHER_CATEGORY,)),
-    Group("update", "U", "the update failed", ("dfu", "protocol", "image")),
+    Group("update", "U", "the update or the boot failed", ("dfu", "protocol")),
     Group("process", "X", "the process that ran the test died", (CRASHED,)),
-    Group("configuration", "C", "a file or an option is wrong", ("config",)),
+    Group("configuration", "C", "a file or an option is wrong", ("config", "image")),
     Group("bench", "B", "trouble of the bench", ("bench",)),
 )
 """The first is what a night is about."""

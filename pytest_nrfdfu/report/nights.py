@@ -51,6 +51,11 @@ class Result(NamedTuple):
     build: str
     error: str
     seconds: float
+    run: datetime
+    """When its run began."""
+    host: str
+    ended: datetime | None
+    """None in records that do not tell."""
 
 
 class Update(NamedTuple):
@@ -74,6 +79,7 @@ class Run:
     host: str
     simulated: bool
     versions: Mapping[str, str]
+    builds: tuple[str, ...] = ()
     tests: list[Result] = field(default_factory=list)
     updates: list[Update] = field(default_factory=list)
     retired: Mapping[str, str] = field(default_factory=dict)
@@ -137,7 +143,19 @@ def _begin(path: Path, line: str) -> Run:
         start = datetime.fromisoformat(str(first.get("start")))
     except ValueError:
         raise ValueError(f"its start {first.get('start')!r} is no time") from None
-    return Run(path, start, str(first.get("host", "")), bool(first.get("simulated")), _texts(first.get("versions")))
+    return Run(
+        path,
+        start,
+        str(first.get("host", "")),
+        bool(first.get("simulated")),
+        _texts(first.get("versions")),
+        _names(first.get("builds")),
+    )
+
+
+def _names(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else []
+    return tuple(str(item["name"]) for item in items if isinstance(item, dict) and "name" in item)
 
 
 def _texts(value: object) -> dict[str, str]:
@@ -149,7 +167,7 @@ def _take(run: Run, values: Mapping[str, Any]) -> None:
     try:
         match values.get("record"):
             case "test":
-                run.tests.append(_result(values))
+                run.tests.append(_result(values, run))
             case "update":
                 run.updates += [_update(part) for part in values.get("reports") or [values]]
             case "end":
@@ -159,9 +177,10 @@ def _take(run: Run, values: Mapping[str, Any]) -> None:
         raise ValueError(str(error)) from error
 
 
-def _result(values: Mapping[str, Any]) -> Result:
+def _result(values: Mapping[str, Any], run: Run) -> Result:
     texts = {name: str(values[name]) for name in ("nodeid", "outcome", "category", "unit", "build", "error")}
-    return Result(**texts, seconds=_finite(values["seconds"]))
+    ended = datetime.fromisoformat(str(values["ended"])) if "ended" in values else None
+    return Result(**texts, seconds=_finite(values["seconds"]), run=run.start, host=run.host, ended=ended)
 
 
 def _finite(value: object) -> float:
@@ -194,6 +213,8 @@ class Cell:
     skipped: int = 0
     broken: Counter[str] = field(default_factory=Counter)
     """By the name of the group."""
+    retired: str = ""
+    """Why the unit was given up; no test need have failed for that."""
 
 
 @dataclass(slots=True)
@@ -233,6 +254,10 @@ class Night:
         for test in run.tests:
             if test.unit or test.outcome in {"failed", "error"}:
                 _count(self.cells[test.unit, test.build], test)
+        for unit, why in run.retired.items():
+            tested = {test.build for test in run.tests if test.unit == unit}
+            for build in tested or run.builds or ("",):
+                self.cells[unit, build].retired = why
         for update in run.updates:
             if update.bytes:
                 trend = self.trends[update.unit]
@@ -240,6 +265,11 @@ class Night:
                 trend.bytes += update.bytes
                 trend.retries += update.retries
                 trend.resyncs += update.resyncs
+
+    @property
+    def retired(self) -> dict[str, str]:
+        """Units that were given up, and why."""
+        return {name: why for run in self.runs for name, why in run.retired.items()}
 
     @property
     def broken(self) -> list[Result]:

@@ -43,7 +43,7 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
     boards = item.stash.get(BOARDS, [])
     if report.failed or hasattr(report, "wasxfail"):
         for board in boards:
-            board.forget("a test failed since it was proved last")
+            board.forget("a test failed on it, and nothing was proved since")
     if report.failed:
         if CATEGORY not in dict(item.user_properties):  # of several failures of a test, the first is the cause
             error = call.excinfo.value if call.excinfo is not None else None

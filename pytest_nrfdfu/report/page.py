@@ -9,8 +9,9 @@ from html import escape
 from itertools import groupby
 
 from pytest_nrfdfu.report.categories import GROUPS, group_of
-from pytest_nrfdfu.report.nights import Cell, Night, Nights, Trend, Warn
+from pytest_nrfdfu.report.nights import Cell, Night, Nights, Result, Trend, Warn
 from pytest_nrfdfu.report.page_style import STYLE
+from pytest_nrfdfu.report.shorten import middle
 from pytest_nrfdfu.report.svg import trend_picture
 
 __all__ = ["render"]
@@ -18,8 +19,9 @@ __all__ = ["render"]
 _MOST_BROKEN = 60
 """Tests of the last night that are listed."""
 _MOST_OFTEN = 30
-_ERROR_SIZE = 200
+_ERROR_SIZE = 500
 _MOST_RECORDS = 50
+_BREAK = "<wbr>"
 _NO_BOARD = "no board"
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
@@ -79,36 +81,54 @@ def _last_night(night: Night) -> Iterator[str]:
     passed = sum(cell.passed for cell in night.cells.values())
     told = [f"{counts[group.name]} {group.name}" for group in GROUPS if counts[group.name]]
     yield f"<h2>Last night, {night.day}</h2>\n<p>{passed} passed"
-    yield f"; broke: <b>{', '.join(told)}</b>.</p>\n" if told else "; nothing broke.</p>\n"
-    retired = {name: why for run in night.runs for name, why in run.retired.items()}
-    if retired:
-        items = "".join(f"<li><b>{escape(name)}</b> was retired: {escape(why)}</li>" for name, why in retired.items())
-        yield f"<ul>{items}</ul>\n"
+    yield f"; broke: <b>{', '.join(told)}</b>" if told else "; no test broke"
+    yield f"; <b>{_count(len(night.retired), 'unit')} retired</b>.</p>\n" if night.retired else ".</p>\n"
+    if night.retired:
+        items = (f"<li><b>{escape(name)}</b> was retired: {escape(why)}</li>" for name, why in night.retired.items())
+        yield f"<ul>{''.join(items)}</ul>\n"
     if broken:
+        several_runs, several_hosts = len(night.runs) > 1, len({run.host for run in night.runs}) > 1
         rows = [
             (
                 group_of(test.category).name,
                 test.unit or _NO_BOARD,
                 test.build or "-",
-                _short_id(test.nodeid),
+                _when(test, several_runs=several_runs, several_hosts=several_hosts),
+                _short_id(test),
                 _short_error(test.error),
             )
             for test in broken[:_MOST_BROKEN]
         ]
-        yield _table(("What", "Unit", "Build", "Test", "Error"), rows, wide=(3, 4), stacks=True)
+        yield _table(("What", "Unit", "Build", "When", "Test", "Error"), rows, wide=(4, 5), stacks=True)
     if len(broken) > _MOST_BROKEN:
         yield f'<p class="quiet">and {len(broken) - _MOST_BROKEN} more.</p>\n'
 
 
-def _short_id(nodeid: str) -> str:
-    """Without the parameters: unit and build have columns of their own."""
-    return nodeid.partition("[")[0]
+def _when(test: Result, *, several_runs: bool, several_hosts: bool) -> str:
+    """When a test ended, on its host's clock; where there were several runs, also which of them it was in."""
+    run = f"run of {test.run:%H:%M}" + (f" on {test.host}" if several_hosts else "")
+    if test.ended is None:
+        return run
+    return f"{test.ended:%H:%M}" + (f", {run}" if several_runs else "")
+
+
+def _short_id(test: Result) -> str:
+    """Without board and build, which have columns of their own; a test's other parameters tell its rows apart."""
+    name, bracket, params = test.nodeid.partition("[")
+    boards = (test.unit, test.unit.partition(":")[0])
+    mine = "|".join([*(f"board:{re.escape(board)}" for board in boards if board), f"build:{re.escape(test.build)}"])
+    params = re.sub(rf"(?<![^-])(?:{mine})(?:-|(?=\]$))", "", params).removesuffix("]").removesuffix("-")
+    return f"{name}[{params}]" if bracket and params else name
 
 
 def _short_error(error: str) -> str:
     """Without the module of the error's class, and not longer than a person reads in a table."""
-    error = re.sub(r"^(?:[A-Za-z_]\w*\.)+(?=[A-Z]\w*:)", "", error)
-    return error if len(error) <= _ERROR_SIZE else f"{error[:_ERROR_SIZE]} ..."
+    return middle(re.sub(r"^(?:[A-Za-z_]\w*\.)+(?=[A-Z]\w*:)", "", error), _ERROR_SIZE)
+
+
+def _breakable(text: str) -> str:
+    """Escaped, with places in long names at which a line may end: between words, not in them."""
+    return re.sub(r"(?<=\w)(?=\[|::)|(?<=\w_)(?=[^\W_])|(?<=[/-])(?=\w)", _BREAK, escape(text)) if text else ""
 
 
 def _table(
@@ -126,7 +146,10 @@ def _table(
     kinds = {**dict.fromkeys(numbers, ' class="n"'), **dict.fromkeys(wide, ' class="w"')}
 
     def cells(row: Sequence[str], tag: str, more: str = "") -> str:
-        return "".join(f"<{tag}{more}{kinds.get(n, '')}>{escape(text)}</{tag}>" for n, text in enumerate(row))
+        return "".join(
+            f"<{tag}{more}{kinds.get(n, '')}>{_breakable(text) if n in wide else escape(text)}</{tag}>"
+            for n, text in enumerate(row)
+        )
 
     heads = cells(head, "th", ' scope="col"')
     body = "\n".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
@@ -181,8 +204,10 @@ def _cell(cell: Cell | None) -> str:
     if cell is None:
         return "<td></td>"
     counts = [f"{cell.broken[group.name]} {group.name}" for group in GROUPS if cell.broken[group.name]]
-    worst = next((group for group in GROUPS if cell.broken[group.name]), None)
-    told = ", ".join([f"{cell.passed} passed", *counts, *([f"{cell.skipped} skipped"] if cell.skipped else [])])
+    worst = next((group for group in GROUPS if cell.broken[group.name]), group_of("bench") if cell.retired else None)
+    skipped = [f"{cell.skipped} skipped"] if cell.skipped else []
+    retired = [f"retired: {escape(cell.retired)}"] if cell.retired else []
+    told = ", ".join([f"{cell.passed} passed", *counts, *skipped, *retired])
     if worst is not None:
         return f'<td class="{worst.letter}" title="{told}">{worst.letter}</td>'
     if cell.passed:
@@ -222,7 +247,7 @@ def _often(nights: Nights) -> Iterator[str]:
     found = Counter(
         key
         for night in nights.nights
-        for key in {(_short_id(test.nodeid), group_of(test.category).name) for test in night.broken}
+        for key in {(_short_id(test), group_of(test.category).name) for test in night.broken}
     )
     if not found:
         return

@@ -38,7 +38,8 @@ th { text-align: left; font-weight: 600; }
 .list th, .list td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--edge); vertical-align: top; }
 .list .n { text-align: right; white-space: nowrap; }
 .list td { white-space: nowrap; }
-.list .w { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
+.list .w { white-space: normal; min-width: 14rem; overflow-wrap: break-word; }
+.list .w:last-child { min-width: 22rem; }
 .list tbody tr:last-child > * { border-bottom: 0; }
 .grid { border-spacing: 2px; border-collapse: separate; padding: 0.4rem; }
 .grid th { font-weight: 500; font-size: 0.8rem; white-space: nowrap; }
@@ -63,14 +64,14 @@ th { text-align: left; font-weight: 600; }
 .card figure { margin: 0.5rem 0 0; }
 .card figcaption { font-size: 0.85rem; color: var(--quiet); }
 .warn-text { color: var(--nrfdfu-mark); font-weight: 600; }
-@media (max-width: 40rem) {
+@media (max-width: 64rem) {
   .stacks thead { display: none; }
   .stacks, .stacks tbody, .stacks tr { display: block; }
   .stacks tr { border-bottom: 1px solid var(--edge); padding: 0.4rem 0.7rem; }
   .stacks tr:last-child { border-bottom: 0; }
   .stacks td { display: inline; border: 0; padding: 0 0.5rem 0 0; }
   .stacks td:nth-child(-n + 2) { font-weight: 600; }
-  .stacks td.w { display: block; min-width: 0; }
+  .stacks td.w { display: block; min-width: 0; overflow-wrap: anywhere; }
 }
 details { margin: 0.6rem 0; }
 summary { cursor: pointer; }

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_nrfdfu.report.categories import CRASHED, NOTHING_FAILED
 from pytest_nrfdfu.report.keys import CATEGORY, PENDING, POOL, RECORD, RESULTS, SELECTION, attached
+from pytest_nrfdfu.report.shorten import middle
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.report.record import Recorder
@@ -22,7 +23,8 @@ _WHEN_CRASHED = "???"
 """What pytest-xdist calls the phase of a test whose worker died (`DSession.handle_crashitem`)."""
 _SENT = "nrfdfu"
 """A worker's results, in what it hands to the controller at its end."""
-_ERROR_SIZE = 400
+_ERROR_SIZE = 1500
+"""Characters of an error in the record: a diagnosis of recovery takes some 1000, and ends with the remedy."""
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ def _outcome(report: pytest.TestReport) -> str:
 def _first_line(report: pytest.TestReport) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash is not None else str(report.longrepr or "")
-    return next((line for line in text.splitlines() if line.strip()), "").strip()[:_ERROR_SIZE]
+    return middle(next((line for line in text.splitlines() if line.strip()), "").strip(), _ERROR_SIZE)
 
 
 @dataclass(slots=True)
@@ -123,7 +125,13 @@ def begin(config: pytest.Config) -> None:
 
 def _held(config: pytest.Config) -> dict[str, str]:
     pool = config.stash.get(POOL, None)
-    return {unit.name: unit.holds for unit in pool.held} if pool is not None else {}
+    return {unit.name: unit.holds + _apart(unit.uploads_apart) for unit in pool.held} if pool is not None else {}
+
+
+def _apart(uploads: int) -> str:
+    """Why a unit may hold what no row of the summary tells of."""
+    times = "an upload" if uploads == 1 else f"{uploads} uploads"
+    return f" ({times} by recovery.upload: not in the table of updates)" if uploads else ""
 
 
 def _retired(config: pytest.Config) -> dict[str, str]:
@@ -182,7 +190,10 @@ class Results:
         self._run.counts[test.outcome] += 1
         if test.outcome in {"failed", "error"}:
             self._run.troubles[test.category, test.unit] += 1
-        self._write("test", test.to_json())
+        if self._recorder is not None:
+            from pytest_nrfdfu.report.record import now
+
+            self._write("test", {**test.to_json(), "ended": now()})
 
     def _crashed(self, report: pytest.TestReport, worker: str) -> None:
         """A worker died in a test: what its set-up told is all that is known."""

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -284,16 +285,50 @@ def test_the_limit_of_the_configuration_ends_the_wait():
         acquire(keeper, deadline=time.monotonic() + 3600)
 
 
-def test_a_worker_of_the_same_run_is_waited_for(keeper):
+def sibling(keeper):
+    """Another worker of the same run, whose process is the one that started this."""
+    pid = os.getppid()
+    return replace(keeper._me, pid=pid, started=identity.process_start(pid))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that runs while somebody sleeps, a second at a time."""
+    clock = SimpleNamespace(now=1000.0)
+
+    def sleep(_seconds):
+        clock.now += 1.0
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
+    return clock
+
+
+def test_a_worker_of_the_same_run_is_waited_for_past_the_deadline(keeper, clock, monkeypatch):
+    keeper.client.add("a", sibling(keeper).name)
+    look = keeper.client._look
+
+    def looked():
+        if clock.now > 1020.0:
+            keeper.client.places["a"]["acquired"] = None
+        return look()
+
+    monkeypatch.setattr(keeper.client, "_look", looked)
+    assert acquire(keeper, deadline=1010.0).place == "a"
+    assert clock.now > 1020.0
+
+
+def test_a_worker_of_the_same_run_is_not_waited_for_where_it_is_asked_once(keeper, clock):
+    keeper.client.add("a", sibling(keeper).name)
+    with pytest.raises(LeaseError, match="a is held by"):
+        acquire(keeper, deadline=1000.0)
+    assert clock.now == 1000.0
+
+
+def test_what_this_process_holds_by_another_keeper_is_not_a_siblings(keeper, clock):
     keeper.client.add("a", identity.me("run 7").name)
-    waited = []
-
-    def say(text):
-        waited.append(text)
-        keeper.client.places["a"]["acquired"] = None
-
-    assert acquire(keeper, deadline=PAST, say=say).place == "a"
-    assert waited
+    with pytest.raises(LeaseError, match="a is held by"):
+        acquire(keeper, deadline=1010.0)
+    assert clock.now == 1010.0
 
 
 # --- what was left ----------------------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import simulator
 
+from pytest_nrfdfu.bench import lease as lease_module
 from pytest_nrfdfu.bench.identity import identify
 from pytest_nrfdfu.bench.lease import LocalKeeper, held_back, holder_of
 from pytest_nrfdfu.bench.lease_dir import VARIABLE, LeaseDir, default_directory
@@ -35,7 +37,11 @@ def unit(name="rack:dk-07", port=None, probe=None, **more):
 
 def taken(keeper, *units):
     """A lease that must be there at once."""
-    return keeper.acquire(units, deadline=time.monotonic(), say=lambda _: None)
+    return taken_at(keeper, time.monotonic(), *units)
+
+
+def taken_at(keeper, now, *units):
+    return keeper.acquire(units, deadline=now, say=lambda _: None)
 
 
 def refused(keeper, *units):
@@ -59,6 +65,9 @@ def refused(keeper, *units):
         ({"port": "socket://localhost:4001"}, {"port": "socket://127.0.0.1:4002"}, False),
         ({"probe": "remote:h:5555", "port": "/dev/a"}, {"probe": "remote:h:5556", "port": "/dev/b"}, False),
         ({"probe": "remote:h:5555", "port": "/dev/a"}, {"probe": "REMOTE:H:5555", "port": "/dev/b"}, True),
+        ({"probe": "remote:localhost:1", "port": "/dev/a"}, {"probe": "remote:127.0.0.1:1", "port": "/dev/b"}, True),
+        ({"probe": "jlink:1050012345", "port": "/dev/a"}, {"probe": "1050012345", "port": "/dev/b"}, True),
+        ({"probe": "jlink:1050012345", "port": "/dev/a"}, {"probe": "jlink:1050012346", "port": "/dev/b"}, False),
     ],
 )  # fmt: skip
 def test_two_names_of_one_board_collide(directory, tmp_path, one, other, same):
@@ -193,12 +202,56 @@ def test_a_process_of_the_same_number_that_began_later_is_another_one(directory)
     lease.release()
 
 
-def test_a_siblings_unit_is_waited_for_past_the_deadline(directory):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that runs while somebody sleeps, and then in steps of `step` seconds."""
+    clock = SimpleNamespace(now=1000.0, step=1.0, then=lambda _now: None)
+
+    def sleep(_seconds):
+        clock.now += clock.step
+        clock.then(clock.now)
+
+    monkeypatch.setattr(lease_module, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
+    return clock
+
+
+def test_a_siblings_unit_is_waited_for_past_the_deadline(directory, clock):
     """It is given back when no test is left for it; until then the sibling is no reason for an error."""
     with Other(directory, run="tonight") as other:
-        assert "is held by" in refused(LocalKeeper(directory), unit()), "to another run the deadline holds"
-        waiting = LocalKeeper(directory, run="tonight").acquire([unit()], deadline=0.0, say=lambda _: other.end())
-        waiting.release()
+        with pytest.raises(LeaseError, match="is held by"):
+            LocalKeeper(directory).acquire([unit()], deadline=1010.0, say=lambda _: None)
+        assert clock.now == 1010.0, "to another run the deadline holds"
+        clock.then = lambda now: other.end() if now == 1100.0 else None
+        keeper = LocalKeeper(directory, run="tonight")
+        keeper.acquire([unit()], deadline=1020.0, say=lambda _: None).release()
+        assert clock.now >= 1100.0
+
+
+def test_a_siblings_unit_is_not_waited_for_where_it_is_asked_for_once(directory, clock):
+    """So a pool looks whether it gets a unit without giving back its own."""
+    with Other(directory, run="tonight"), pytest.raises(LeaseError, match="is held by"):
+        LocalKeeper(directory, run="tonight").acquire([unit()], deadline=1000.0, say=pytest.fail)
+    assert clock.now == 1000.0
+
+
+def test_a_sibling_that_never_ends_is_not_waited_for_for_ever(directory, clock):
+    clock.step = 3600.0
+    with Other(directory, run="tonight"), pytest.raises(LeaseError, match="is held by"):
+        LocalKeeper(directory, run="tonight").acquire([unit()], deadline=1010.0, say=lambda _: None)
+    assert clock.now == 1000.0 + 12 * 3600.0
+
+
+def test_what_this_process_has_itself_is_not_a_siblings(directory, clock):
+    """Nobody else gives it back."""
+    keeper = LocalKeeper(directory, run="tonight")
+    lease = taken_at(keeper, clock.now, unit())
+    with pytest.raises(LeaseError, match=rf"process {os.getpid()}: "):
+        keeper.acquire([unit("desk")], deadline=1010.0, say=lambda _: None)
+    assert clock.now == 1010.0
+    lease.retire("no port")
+    with pytest.raises(LeaseError, match="not used any more: no port"):
+        keeper.acquire([unit("desk")], deadline=2000.0, say=pytest.fail)
+    lease.release()
 
 
 def test_a_unit_that_a_sibling_has_retired_is_not_waited_for(directory):
@@ -228,8 +281,10 @@ def test_a_lease_whose_lock_file_was_cleared_out_is_lost(directory, how):
 
 def test_what_is_held_back_says_by_whom_and_why(directory):
     assert held_back(unit(), directory) is None
-    directory.write(identify(unit()).stable, "hold", {"user": "alice", "since": "2026-01-31", "reason": "new cable"})
-    assert held_back(unit("desk"), directory) == "held back by alice since 2026-01-31: new cable"
+    directory.write(
+        identify(unit()).stable, "hold", {"user": "alice", "since": "2026-01-31T12:13:14+01:00", "reason": "new cable"}
+    )
+    assert held_back(unit("desk"), directory) == "held back by alice since 2026-01-31 12:13:14: new cable"
     assert held_back(unit(disabled="broken"), directory) == "disabled in rack.toml: broken"
     directory.remove(identify(unit()).stable, "hold")
     assert held_back(unit(), directory) is None
@@ -265,3 +320,71 @@ def test_a_note_that_is_being_written_is_none(directory):
     assert holder_of(unit(), directory) is None
     assert "rack:dk-07 is held by a process that has not said who it is" in refused(LocalKeeper(directory), unit())
     lease.release()
+
+
+# --- notes that anybody may write -------------------------------------------------------------------------------------
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def link(path):
+    path.symlink_to("/dev/zero")
+
+
+def long_file(path):
+    path.write_text("[" * 1_000_000)
+
+
+@pytest.mark.parametrize("make", [pipe, link, long_file])
+@pytest.mark.timeout(20)
+def test_what_is_no_note_blocks_nobody(directory, make):
+    lease = taken(LocalKeeper(directory), unit())
+    (note,) = directory.path.glob("*.holder.json")
+    key = identify(unit()).stable
+    note.unlink()
+    for name in ("holder", "hold", "result"):
+        make(directory.path / f"{key}.{name}.json")
+        assert directory.read(key, name) is None
+    assert held_back(unit(), directory) is None
+    assert "has not said who it is" in refused(LocalKeeper(directory), unit())
+    lease.retire("no port")
+    lease.release()
+    if make is not long_file:
+        make(note)
+        with pytest.raises(LeaseError, match="cannot write"):
+            directory.write(key, "holder", {})
+    taken(LocalKeeper(directory), unit()).release()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"since": None}, {"pid": "1"}, {"unit": 7}, {"retired": ["x"]}, {"host": {}}, {"run": None}]
+)
+def test_a_holder_of_other_types_is_none(directory, changes):
+    lease = taken(LocalKeeper(directory), unit())
+    key = identify(unit()).stable
+    directory.write(key, "holder", directory.read(key, "holder") | changes)
+    assert holder_of(unit(), directory) is None
+    assert "has not said who it is" in refused(LocalKeeper(directory, run="tonight"), unit())
+    lease.release()
+
+
+def test_notes_do_not_steer_a_terminal(directory):
+    hold = {"user": "eve\x1b[2J", "since": "\u202enow", "reason": "a\nb\x07", "more": {"x\x1b": ["\x9b1m"]}}
+    directory.write(identify(unit()).stable, "hold", hold)
+    assert held_back(unit(), directory) == "held back by eve [2J since  now: a b "
+    assert directory.read(identify(unit()).stable, "hold")["more"] == {"x ": [" 1m"]}
+
+
+def test_a_note_of_another_host_name_counts_while_the_lock_is_held(directory):
+    """A host that was renamed, or a container that is gone: its process cannot be looked up, its lock can be tried."""
+    lease = taken(LocalKeeper(directory), unit())
+    key = identify(unit()).stable
+    note = directory.read(key, "holder") | {"host": "elsewhere"}
+    directory.write(key, "holder", note)
+    assert holder_of(unit(), directory).host == "elsewhere"
+    lease.release()
+    directory.write(key, "holder", note)
+    assert holder_of(unit(), directory) is None
+    taken(LocalKeeper(directory), unit()).release()

@@ -237,7 +237,8 @@ def test_a_unit_that_cannot_be_opened_anew_is_retired(log, catalogue, monkeypatc
     pool.unit(choice).works = False
     monkeypatch.setattr(_Unit, "broken", {"desk"})
     with pytest.raises(
-        BoardError, match="desk can be used: desk: retired in this run: it could not be opened: no port"
+        BoardError,
+        match="desk can be used: desk: retired in this run: it could not be opened, 2 times in a row: no port",
     ):
         pool.unit(choice)
     opened = log.count("open desk")
@@ -266,7 +267,9 @@ def test_any_free_unit_is_one_that_works(log, catalogue, monkeypatch, make_pool)
     assert pool.unit(choice).name == "rack:spare"
     once = ["open rack:dk-07", "close rack:dk-07", "open rack:dk-08", "close rack:dk-08", "open rack:spare"]
     assert log == [*once[:2], *once[:2], *once[2:4], *once[2:4], once[4]]
-    assert pool.retired == dict.fromkeys(("rack:dk-07", "rack:dk-08"), "it could not be opened: no port")
+    assert pool.retired == dict.fromkeys(
+        ("rack:dk-07", "rack:dk-08"), "it could not be opened, 2 times in a row: no port"
+    )
 
 
 def test_where_units_are_never_retired_each_is_tried_once_and_given_back(log, catalogue, monkeypatch, make_pool):
@@ -396,6 +399,66 @@ def test_a_lost_lease_is_an_error_once_and_the_unit_is_closed(log, catalogue, ma
         pool.unit(choice)
     assert log == ["open desk", "close desk"]
     assert pool.unit(choice).name == "desk"
+
+
+@pytest.mark.parametrize("run", ["", "tonight"], ids=["alone", "worker"])
+def test_two_configurations_of_one_port_take_turns(log, catalogue, make_pool, tmp_path, run):
+    """This process has the port itself: it is given back, and nobody is waited for."""
+    (tmp_path / "other.toml").write_text(WIRED)
+    choices = choose(["desk", "other"], Catalogue([tmp_path]))
+    pool = make_pool(run=run)
+    assert [pool.unit(choices[n]).name for n in (0, 1, 0)] == ["desk", "other", "desk"]
+    assert log == ["open desk", "close desk", "open other", "close other", "open desk"]
+
+
+def test_a_unit_whose_configuration_is_wrong_is_given_back(log, catalogue, monkeypatch, make_pool):
+    (choice,) = choose(["desk"], catalogue)
+    pool = make_pool()
+
+    def wrong(_self):
+        raise ConfigError("the line is on the port of SMP")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Unit, "open", wrong)
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="the line is on the port of SMP"):
+                pool.unit(choice)
+        assert make_pool().held == []
+    assert make_pool().unit(choice).name == "desk", "its lease was given back"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "by_pattern"),
+    [
+        (["rack:all"], True),
+        (["rack:dk-0*"], True),
+        (["r*"], True),
+        (["rack:dk-07"], False),
+        (["rack"], False),
+        (["rack:all", "rack:dk-07"], False),
+        (["rack:dk-07", "rack:all"], False),
+    ],
+)
+def test_a_unit_that_a_pattern_means_may_be_left_out(log, catalogue, make_pool, lease_dir, wanted, by_pattern):
+    choice = next(choice for choice in choose(wanted, catalogue) if choice.units[0].id == "dk-07")
+    pool = make_pool()
+    assert choice.by_pattern is by_pattern
+    assert pool.taken_out(choice) is None
+    hold = {"reason": "a bad cable", "user": "alice", "since": "2026-01-31"}
+    for unit in choice.units:
+        LeaseDir(lease_dir).write(identify(unit).stable, "hold", hold)
+    reason = pool.taken_out(choice)
+    assert (reason is not None) is by_pattern
+    if reason is not None:
+        assert reason.startswith("rack:dk-07 is held back by alice since 2026-01-31: a bad cable")
+
+
+def test_a_unit_in_use_is_not_left_out(log, catalogue, make_pool, lease_dir):
+    (choice, *_) = choose(["rack:all"], catalogue)
+    pool = make_pool()
+    pool.unit(choice)
+    LeaseDir(lease_dir).write(identify(choice.units[0]).stable, "hold", {"reason": "x"})
+    assert pool.taken_out(choice) is None
 
 
 # --- where configurations are ---------------------------------------------------------------------------------------

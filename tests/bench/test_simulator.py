@@ -114,11 +114,12 @@ def test_what_it_cannot_be_is_told_with_its_own_words(tmp_path):
         Simulator(config(sim={"image": tmp_path / "app.bin"}))
 
 
-def test_a_simulator_that_says_nothing_is_given_up(monkeypatch):
+@pytest.mark.parametrize("says", ["", "sys.stdout.write('{'); sys.stdout.flush();"])
+def test_a_simulator_that_says_nothing_or_half_a_line_is_given_up(monkeypatch, says):
     popen = subprocess.Popen
 
     def silent(_command, **kwargs):
-        return popen([sys.executable, "-c", "import sys; sys.stdin.read()"], **kwargs)
+        return popen([sys.executable, "-c", f"import sys; {says} sys.stdin.read()"], **kwargs)
 
     monkeypatch.setattr(simulator_module, "_START_TIMEOUT", 0.2)
     monkeypatch.setattr(subprocess, "Popen", silent)

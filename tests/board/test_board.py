@@ -14,7 +14,16 @@ from pytest_nrfdfu.board.board import Board
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import BoardConfig
-from pytest_nrfdfu.errors import HashMismatch, LineError, NotBooted, PortGone, ProbeError, SmpTimeout
+from pytest_nrfdfu.errors import (
+    HashMismatch,
+    LineError,
+    NotBooted,
+    PortGone,
+    ProbeError,
+    SmpRejected,
+    SmpTimeout,
+    UartError,
+)
 from pytest_nrfdfu.sim_admin import SimAdmin
 from pytest_nrfdfu.smp.header import Group
 from pytest_nrfdfu.smp.timing import RoundTrip
@@ -108,6 +117,23 @@ def test_a_list_after_a_silence_is_a_reset(far, no_rig_unit, monkeypatch):
 
     far.script = script
     assert Board(no_rig_unit).reset() == "image list"
+
+
+def test_a_board_that_refuses_the_reset_is_left_as_it_is(far, no_rig_unit):
+    """The reset after a failed test is a courtesy to the next; to a test that asks for one it is an error."""
+    far.script = lambda request, _payload: [answer(request, {"rc": 8})]
+    assert Board(no_rig_unit).reset(wait=False) == ""
+    with pytest.raises(SmpRejected):
+        Board(no_rig_unit).reset()
+
+
+def test_a_board_whose_port_is_away_is_not_reset(far, no_rig_unit, monkeypatch):
+    """Where it may be away; of a port that stays, it is the bench's trouble."""
+    no_rig_unit.uart.close()
+    with pytest.raises(UartError):
+        Board(no_rig_unit).reset(wait=False)
+    monkeypatch.setattr(no_rig_unit.uart, "transient", True)
+    assert Board(no_rig_unit).reset(wait=False) == ""
 
 
 def test_an_application_is_not_asked_before_it_can_have_been_reset(far, no_rig_unit):
@@ -351,7 +377,7 @@ def test_what_passed_on_the_port_is_told_in_words(board, sim):
     since = sim.unit.now()
     enter(sim.unit)
     lines = board.exchanges(since=since, last=100)
-    assert any("-> image state read" in line for line in lines)
-    assert any("<- image state read response" in line and "version: '1.0.0'" in line for line in lines)
+    assert any("-> image list read" in line for line in lines)
+    assert any("<- image list read response" in line and "version: '1.0.0'" in line for line in lines)
     assert len(board.exchanges(since=since, last=1)) == 1
     assert board.exchanges(since=sim.unit.now(), last=100) == []

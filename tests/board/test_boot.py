@@ -97,7 +97,14 @@ def test_a_list_of_the_bootloader_is_not_an_application(far, no_rig_unit, builds
 
 def test_a_board_that_stays_silent_is_told(far, no_rig_unit):
     board(far, None, before=[b"E: bus fault\r\n"])
+    no_rig_unit.remember(b"1" * 32, "version 1.0.0")
     with pytest.raises(NotBooted, match=r"the console printed 'E: bus fault'\. Look at"):
+        boot(no_rig_unit)
+
+
+def test_where_no_image_was_proved_the_slot_may_be_empty(far, no_rig_unit):
+    board(far, None)
+    with pytest.raises(NotBooted, match=r"the console printed nothing\. .*slot 0 may be empty.* Look at whether"):
         boot(no_rig_unit)
 
 

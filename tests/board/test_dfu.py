@@ -248,8 +248,33 @@ def test_another_image_in_the_slot_is_named(sim, builds):
     recovery = dfu.enter()
     with pytest.raises(HashMismatch) as caught:
         recovery.verify(builds[1].image)
-    assert f"image 0 slot 0 version 1.0.0 hash {builds[0].hash.hex()}. Something else was uploaded" in str(caught.value)
+    text, image = str(caught.value), builds[1].image
+    assert text.startswith(f"sim does not hold {image.source} (version 1.1.0, hash {image.hash.hex()}): its image list")
+    assert f"image 0 slot 0 version 1.0.0 hash {builds[0].hash.hex()}. Neither recovery.upload nor dfu.update" in text
+    assert "was sent" not in text
     assert sim.unit.proved is None
+
+
+def test_what_was_sent_and_replaced_since_is_told_so(sim, builds):
+    recovery = Dfu(sim.unit).enter()
+    recovery.upload(builds[1].image)
+    recovery.upload(builds[0].image)
+    with pytest.raises(HashMismatch, match=r"^sim was sent .*version 1\.1\.0.*\. Something else was uploaded"):
+        recovery.verify(builds[1].image)
+
+
+def test_an_upload_broken_off_is_no_upload_that_was_refused(sim, builds):
+    recovery = Dfu(sim.unit).enter()
+    with pytest.raises(_BrokenOffError):
+        recovery.upload(builds[1].image, progress=halfway)
+    with pytest.raises(HashMismatch, match=r"was sent no more than \d+ of \d+ bytes of .* shows no valid image"):
+        recovery.verify(builds[1].image)
+    recovery.upload(builds[0].image)
+
+
+def test_an_empty_slot_is_named_where_nothing_was_sent(builds):
+    with wired(sim={}) as board, pytest.raises(HashMismatch, match="slot 0 is empty, or holds what MCUboot would not"):
+        Dfu(board.unit).enter().verify(builds[0].image)
 
 
 def test_a_key_that_is_not_the_bootloaders_is_a_mismatch(tmp_path):

@@ -81,6 +81,7 @@ TABLE = {
     "soft-reset": seen(received=BANNER.encode(), text=BANNER, pin_low=True, reset_causes=1 << 3),
     "application-answers": seen(received=b"x" * 20, application_answers=3),
     "host-tx-not-connected": seen(after_reset=BANNER.encode(), pin_low=True, reset_seen=True),
+    "reset-not-seen": seen(after_reset=BANNER.encode(), other_reset="ctrl-ap"),
     "gpio-entry-ignored": seen(received=BANNER.encode(), text=BANNER, pin_low=True, reset_causes=1),
     "gpio-entry-passed": seen(received=BANNER.encode(), text=BANNER),
     "pin-reset-entry-not-built-in": seen("pin-reset", received=BANNER.encode(), text=BANNER),
@@ -168,6 +169,26 @@ def test_all_other_facts_are_details():
         "ModemManager",
     ):
         assert fact in text
+
+
+def test_silence_of_a_slot_that_cannot_be_read_may_be_an_empty_one():
+    assert "slot 0 is empty" in diagnose(seen(), board()).remedy
+    assert "slot 0 is empty" not in diagnose(seen(slot_has_image=True), board()).remedy
+
+
+def test_a_board_whose_chip_answered_has_power():
+    assert "has power" in diagnose(seen(), board()).remedy
+    assert "has power" not in diagnose(seen(chip=OPEN), board()).remedy
+
+
+def test_a_pin_reset_into_recovery_may_be_silent():
+    """Of a board that enters by its reset pin, silence after that and a banner after another reset are no riddle."""
+    observed = seen("pin-reset", after_reset=BANNER.encode(), other_reset="ctrl-ap")
+    assert diagnose(observed, board("pin-reset")).cause == "host-tx-not-connected"
+
+
+def test_silence_of_an_empty_board_names_the_rate():
+    assert "115200 baud" in diagnose(seen(slot_has_image=False), board()).remedy
 
 
 def test_plain_evidence_will_do():
@@ -270,6 +291,22 @@ BENCHES = [
         tables={"uart": {"baudrate": 115200}},
     ),
     Bench(
+        "wrong-baud-rate",
+        "could be read",
+        "baudrate = 38400",
+        sim={"baudrate": 38400},
+        tables={"uart": {"baudrate": 115200}},
+        arrange=fault("line-open"),
+    ),
+    Bench(
+        "wrong-baud-rate",
+        "asked at 38400, MCUboot answered",
+        "baudrate = 38400",
+        sim={"baudrate": 38400},
+        tables={"uart": {"baudrate": 115200}},
+        image=False,
+    ),
+    Bench(
         "gpio-entry-ignored",
         "did not stop although its pin reads low",
         "CONFIG_BOOT_SERIAL_ENTRANCE_GPIO",
@@ -331,7 +368,7 @@ BENCHES = [
 ]
 
 
-@pytest.mark.parametrize("bench", BENCHES, ids=[bench.cause for bench in BENCHES])
+@pytest.mark.parametrize("bench", BENCHES, ids=[f"{bench.cause}: {bench.says}" for bench in BENCHES])
 def test_a_bench_with_something_wrong(bench, builds, monkeypatch):
     monkeypatch.setattr(examine, "_LISTEN", 0.5)
     sim = UNPACED | ({"image": builds[0].path} if bench.image else {}) | bench.sim

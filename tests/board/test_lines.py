@@ -1,6 +1,8 @@
 """Control lines: external commands, and RTS and DTR of the simulated board's control port."""
 
+import os
 import sys
+import termios
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ from simulator import DEADLINE, wait_until
 
 from pytest_nrfdfu.board import lines
 from pytest_nrfdfu.board.lines import Power, make_line, pulse
+from pytest_nrfdfu.board.power_error import PowerError
 from pytest_nrfdfu.errors import LineError
 
 
@@ -122,7 +125,7 @@ def test_a_power_cycle_is_off_the_time_to_settle_and_on(log, monkeypatch):
 
 def test_a_power_cycle_that_fails_halfway_ends_with_power_on(log):
     made = power(log, off=["false"])
-    with pytest.raises(LineError, match="the command that switches power off ended with status 1"):
+    with pytest.raises(PowerError, match="the command that switches power off ended with status 1"):
         made.cycle()
     assert made.is_on
     assert log.read_text().split() == ["on"]
@@ -210,6 +213,61 @@ def test_a_port_that_cannot_be_opened_is_an_error(tmp_path):
 def test_a_socket_has_no_lines():
     with pytest.raises(LineError, match="use rfc2217:// instead"):
         make_line("recovery", {"driver": "serial", "port": "socket://127.0.0.1:1", "line": "rts", "active": "low"})
+
+
+class _Adapter:
+    """A serial adapter that notes the state that its lines are opened with; its settings are those of a terminal."""
+
+    def __init__(self, terminal):
+        self.dtr = self.rts = None
+        self.opened_with = None
+        self.fileno = lambda: terminal
+
+    def open(self):
+        self.opened_with = {"rts": self.rts, "dtr": self.dtr}
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def adapter(monkeypatch):
+    controller, terminal = os.openpty()
+    made = _Adapter(terminal)
+    monkeypatch.setattr("serial.serial_for_url", lambda _url, **_: made)
+    monkeypatch.setattr(lines, "_PORTS", lines._Ports())
+    yield made
+    os.close(controller)
+    os.close(terminal)
+
+
+def drops_at_close(adapter):
+    return bool(termios.tcgetattr(adapter.fileno())[2] & termios.HUPCL)
+
+
+def serial_line(line, active):
+    return {"driver": "serial", "port": "/dev/adapter", "line": line, "active": active}
+
+
+def test_lines_that_are_active_high_are_never_asserted_by_opening_or_closing(adapter):
+    tables = [serial_line("rts", "high"), serial_line("dtr", "high")]
+    lines.announce(tables)
+    recovery = make_line("recovery", tables[0])
+    assert adapter.opened_with == {"rts": True, "dtr": True}, "released is a low pin, which is a line that is set"
+    assert not drops_at_close(adapter)
+    recovery.set(asserted=True)
+    assert adapter.rts is False
+    recovery.set(asserted=False)
+    assert adapter.rts is True
+
+
+def test_lines_that_are_active_low_go_up_at_close_whatever_was_set_before(adapter):
+    settings = termios.tcgetattr(adapter.fileno())
+    settings[2] &= ~termios.HUPCL
+    termios.tcsetattr(adapter.fileno(), termios.TCSANOW, settings)
+    make_line("recovery", serial_line("rts", "low"))
+    assert adapter.opened_with == {"rts": False, "dtr": False}
+    assert drops_at_close(adapter)
 
 
 LEFT_SOCKET = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -205,6 +205,29 @@ def test_a_core_that_is_not_caught_is_let_go_of(monkeypatch):
     assert RESETREAS not in memory.words
 
 
+def test_a_core_behind_a_lock_that_came_back_may_be_caught_which_is_said(monkeypatch):
+    memory = _Memory()
+    chip = chip_over(memory, monkeypatch)
+    monkeypatch.setattr(
+        ProbeChip, "reset", lambda _self, _kind: monkeypatch.setattr(ProbeChip, "application", "locked")
+    )
+    with pytest.raises(ProbeError, match="until it is power-cycled") as caught:
+        chip.reset_with_causes_cleared("system")
+    assert caught.value.cause == "locked"
+
+
+def test_a_core_that_was_left_caught_is_let_go_of_at_the_next_operation(rig, sim):
+    probe = Probe(sim.simulator.endpoints["probe"], "cortex_m", 0.001)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ProbeChip, "let_run", lambda _self: False)
+        with pytest.raises(ProbeError, match="power-cycled"):
+            probe.reset_with_causes_cleared("system")
+    assert not sim.admin.counters()["cpu_runs"]
+    probe.read32(RAM)
+    assert sim.admin.counters()["cpu_runs"]
+    rig.reset("pin")
+
+
 def test_a_core_whose_causes_cannot_be_cleared_is_let_go_of(monkeypatch):
     memory = _Memory(faults_at=RESETREAS)
     memory.read32 = lambda address: memory.words.get(address, 0) | (1 << 17 if address == DHCSR else 0)

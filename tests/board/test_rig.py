@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from simulator import DEADLINE, Process, wait_until
 
+from pytest_nrfdfu.board import lines
 from pytest_nrfdfu.board import rig as rig_module
 from pytest_nrfdfu.board.rig import Rig
 from pytest_nrfdfu.config import BoardConfig
@@ -254,6 +255,34 @@ def test_a_call_that_hangs_is_ended_and_the_child_replaced(make, tmp_path):
     rig.set_line("recovery", asserted=False)
 
 
+def test_deadlines_leave_time_for_the_commands_that_drive_lines(monkeypatch):
+    """Two lines whose commands take up to 8 s each are slower than the deadline of a call that knows of none."""
+    line = {"driver": "command", "assert": ["true"], "release": ["true"]}
+    rig = line_rig(["true"], reset={"line": line, "hold": 0.5})
+    given = {}
+    monkeypatch.setattr(Rig, "call", lambda _self, method, **arguments: given.setdefault(method, arguments))
+    rig.release()
+    rig.reset("line")
+    assert given["release"]["deadline"] > 2 * lines.COMMAND_TIMEOUT
+    assert given["reset"]["deadline"] > 2 * lines.COMMAND_TIMEOUT + 0.5
+
+
+def test_a_killed_process_that_does_not_end_is_given_up_with_a_message(make, monkeypatch, caplog):
+    rig = make(["true"])
+    pipe = rig._pipe
+    end = pipe._child.wait
+
+    def wait(timeout=None):
+        assert timeout is not None, "every wait has a deadline"
+        raise subprocess.TimeoutExpired("child", timeout)
+
+    monkeypatch.setattr(pipe._child, "wait", wait)
+    pipe.end(0.0)
+    assert f"process {pipe._child.pid}, which owns probe and lines, was killed and does not end" in caplog.text
+    end(DEADLINE)
+    monkeypatch.undo()
+
+
 def test_a_child_that_cannot_be_replaced_is_not_said_to_be(make, tmp_path):
     release = tmp_path / "release"
     release.write_text("#!/bin/sh\n")
@@ -268,6 +297,7 @@ def test_a_child_that_cannot_be_replaced_is_not_said_to_be(make, tmp_path):
 def test_a_probe_that_never_answers_is_given_up(monkeypatch, request):
     """pyOCD's client waits for ever for an answer that does not come."""
     monkeypatch.setattr(rig_module, "_START_TIMEOUT", 2.5)
+    monkeypatch.setattr(rig_module, "_COMMAND_TIMEOUT", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"remote:127.0.0.1:{mute.getsockname()[1]}"
         rig = line_rig(["true"], probe={"unique_id": address})
@@ -517,6 +547,7 @@ class Port:
             raise SystemExit("a prompt took a call")
         os.chdir("/")
     def close(self): pass
+    def fileno(self): return 0
 def serial_for_url(*args, **kwargs):
     return Port()
 """

@@ -72,6 +72,19 @@ def test_a_write_of_a_test_makes_doubtful_what_was_proved(far, no_rig_unit):
     assert "written" in no_rig_unit.holds
 
 
+def test_what_is_doubtful_is_told_by_what_was_known(no_rig_unit):
+    """A unit on which nothing was proved has lost nothing; of another it is said what it held."""
+    assert no_rig_unit.holds == "not known: nothing was proved on it in this run"
+    no_rig_unit.forget()
+    assert no_rig_unit.holds == "not known: nothing was proved on it in this run"
+    no_rig_unit.remember(b"1" * 32, "version 1.0.0")
+    for _ in range(2):
+        no_rig_unit.forget()
+        assert no_rig_unit.holds == "not known: earlier version 1.0.0; not proved again since"
+    no_rig_unit.forget("it fell from the table")
+    assert no_rig_unit.holds == "not known: it fell from the table"
+
+
 # --- ports ----------------------------------------------------------------------------------------------------------
 
 
