@@ -72,7 +72,7 @@ smp = false
 """A unit that points at a simulated board which somebody started by hand."""
 
 
-KILLS = int(os.environ.get("NRFDFU_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("NRFDFU_TEST_KILLS", "6"))
 """How often pytest is killed at a random point; each time costs about two seconds."""
 SEED = int(os.environ.get("NRFDFU_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 
