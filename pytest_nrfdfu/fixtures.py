@@ -94,11 +94,21 @@ def _handle(request: pytest.FixtureRequest, unit: Unit) -> Board:
     """A fresh handle over a unit that the pool holds, noted for the test's report; reset if a test failed on it."""
     from pytest_nrfdfu.board.board import Board
 
+    _remember_uploads(request.config, unit)
     handle = Board(unit)
     request.node.stash.setdefault(BOARDS, []).append(handle)
     if _pool(request.config).take_reset(unit):
         handle.reset(wait=False)
     return handle
+
+
+def _remember_uploads(config: pytest.Config, unit: Unit) -> None:
+    """Keep what uploads show of the unit in pytest's cache, where there is one."""
+    from pytest_nrfdfu.board.window_memory import WindowMemory
+
+    cache = getattr(config, "cache", None)
+    if cache is not None and not unit.memory.kept:
+        unit.memory = WindowMemory(cache.mkdir("nrfdfu") / "uploads.json")
 
 
 def _unit(handle: Board) -> Unit:

@@ -1,5 +1,6 @@
 """The client's protocol joined to the simulated board in virtual time: no process, no port, no clock."""
 
+from collections import deque
 from collections.abc import Callable
 
 from pytest_nrfdfu.sim.board import SimBoard
@@ -14,7 +15,10 @@ _GIVE_UP = 3600.0
 
 
 class VirtualHost:
-    """A host on the other end of a simulated board's wire. `now` is in virtual seconds."""
+    """A host on the other end of a simulated board's wire. `now` is in virtual seconds.
+
+    Bytes take the host latency of the board's options, each way.
+    """
 
     def __init__(self, board: SimBoard, *, baudrate: int | None = 115200, start: float = 1.0) -> None:
         self.board = board
@@ -23,6 +27,8 @@ class VirtualHost:
         self.round_trip = RoundTrip()
         self.sequences = Sequence()
         self._decoder = console.Decoder()
+        self._latency = board.options.uart.host_latency
+        self._coming: deque[tuple[float, bytes]] = deque()
         board.machine.advance(start)
 
     def upload(
@@ -55,16 +61,22 @@ class VirtualHost:
 
     def _send(self, transmission: Transmission) -> None:
         newline = b"\n" if transmission.flush else b""
-        self.board.machine.receive(newline + console.encode(transmission.packet), self.now)
+        self.board.machine.receive(newline + console.encode(transmission.packet), self.now + self._latency)
 
     def _wait(self, deadline: float) -> list[bytes]:
         """Let time pass until something arrived, or the deadline has."""
         machine = self.board.machine
         while True:
             event = machine.next_event()
-            self.now = max(self.now, deadline if event is None else min(event, deadline))
+            times = [deadline, *([] if event is None else [event]), *(when for when, _ in self._coming)]
+            self.now = max(self.now, min(times))
             assert self.now < _GIVE_UP, "virtual time runs away"
-            events = self._decoder.feed(machine.advance(self.now))
+            if sent := machine.advance(self.now):
+                self._coming.append((self.now + self._latency, sent))
+            arrived = b""
+            while self._coming and self._coming[0][0] <= self.now:
+                arrived += self._coming.popleft()[1]
+            events = self._decoder.feed(arrived)
             packets = [event.data for event in events if isinstance(event, console.Packet)]
             if packets or self.now >= deadline:
                 return packets
