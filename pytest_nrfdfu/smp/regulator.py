@@ -51,6 +51,11 @@ class Regulator:
         """How often the window was closed because of a loss."""
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a window, and it is open."""
+        return self._open
+
+    @property
     def policy(self) -> Policy:
         """What holds now."""
         return self._window if self._open else _ONE
@@ -72,6 +77,13 @@ class Regulator:
         self.verdict = Verdict.LOSSY
         return True
 
+    def excuse(self) -> bool:
+        """The board was reset, and that was what was lost last; whether a trial's verdict is taken back for it."""
+        if self.verdict is not Verdict.LOSSY or self._clean:
+            return False
+        self.verdict = Verdict.NONE
+        return True
+
     def passed(self, size: int) -> None:
         """A chunk of `size` bytes was answered at its first try, with the offset that follows it."""
         if self._open:
@@ -79,8 +91,8 @@ class Regulator:
             if self._trial and self._carried >= TRIAL_BYTES:
                 self._trial = False
                 self.verdict = Verdict.CLEAN
-        elif self._has_window and not self._closed_for_good:
+        elif self._has_window:
             self._clean += 1
-            if self._clean >= CLEAN_CHUNKS:
+            if self._clean >= CLEAN_CHUNKS and not self._closed_for_good:
                 self._clean = 0
                 self._open = True

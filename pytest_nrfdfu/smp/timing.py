@@ -58,7 +58,7 @@ class Link:
 class RoundTrip:
     """Smoothed latency, and the time-outs that follow from it."""
 
-    def __init__(self, *, first: float = 0.6, least: float = 0.06, most: float = 5.0) -> None:
+    def __init__(self, *, first: float = 0.6, least: float = 0.08, most: float = 5.0) -> None:
         """`first`: allowance before anything was measured. `least`, `most`: bounds of the allowance.
 
         The least is some ticks of a busy host's scheduler: a repetition that was not needed costs less than waiting for
@@ -94,7 +94,10 @@ class RoundTrip:
         estimate = self._first if self._mean is None else self._mean + 4 * self._deviation
         return min(self._most, max(self._least, estimate))
 
-    def timeout(self, computed: float, attempt: int = 0) -> float:
-        """How long to wait for the response to try number `attempt` (0: the first); doubles the allowance each time."""
+    def timeout(self, computed: float, attempt: int = 0, *, patience: float = 0.0) -> float:
+        """How long to wait for the response to try number `attempt` (0: the first); doubles the allowance each time.
+
+        `patience`: seconds that the allowance has at least, where a repetition that was not needed does harm.
+        """
         doublings = min(_MOST_DOUBLINGS, attempt + self._backoff)
-        return computed + min(self._most, self.allowance * 2.0**doublings)
+        return computed + min(self._most, max(patience, self.allowance * 2.0**doublings))

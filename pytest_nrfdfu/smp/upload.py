@@ -36,6 +36,10 @@ _SHRINK_AFTER = 3
 """Unanswered tries of one chunk, each time, after which smaller ones are tried: a large packet is lost more easily."""
 _SMALLEST_CAP = 140
 """Packets are not made smaller than this on account of losses."""
+_PATIENCE = 0.3
+"""Seconds of allowance at least while a window is open. A loss mostly shows by the answer to the next chunk, without a
+time-out. And a repetition that was not needed, because this host was busy, may find more lines waiting than there are
+buffers, or a page being erased."""
 _GROW_AFTER = 16
 """Chunks answered at the first try after which a shrunken packet size grows again; doubled with every shrinking."""
 
@@ -214,7 +218,8 @@ class Upload:
             off, size
         )
         computed += self._busy(now) if room is not None else 0.0
-        deadline = now + self._round_trip.timeout(computed)
+        patience = _PATIENCE if self.regulator.is_open and room is not None else 0.0
+        deadline = now + self._round_trip.timeout(computed, patience=patience)
         lines = console.line_count(len(packet), self.limits.line_length)
         return Chunk(off, size, sequence, packet, computed, now, deadline, 1, lines)
 
@@ -322,6 +327,7 @@ class Upload:
         self._setbacks += 1
         if off == 0:
             self.counters.restarts += 1
+            self.counters.trial_losses -= self.regulator.excuse()
             self.resumed = False
         if self._setbacks > _SETBACKS:
             raise UploadFailed(

@@ -307,6 +307,23 @@ def test_a_trial_with_a_loss_ends_the_window() -> None:
     assert set(board.lines[7:-1]) == {11}
 
 
+def test_a_board_that_was_reset_says_nothing_about_its_window() -> None:
+    upload = make(LARGE, trial=True)
+    board = Board(upload)
+    for _ in range(3):
+        for packet in board.collect():
+            board.serve(packet)
+    board.taken.clear()  # it begins again
+    board.collect()
+    board.now = upload.deadline  # and what was in flight got lost
+    (again,) = board.collect()
+    assert upload.regulator.verdict is Verdict.LOSSY
+    board.serve(again)
+    assert upload.counters.restarts == 1
+    assert upload.regulator.verdict is Verdict.NONE
+    assert upload.counters.trial_losses == 0
+
+
 def test_a_loss_after_the_trial_is_the_links() -> None:
     upload = make(LARGE * 2, trial=True)
     board = Board(upload)
