@@ -177,6 +177,7 @@ def _make_dfu(request: pytest.FixtureRequest, board: Board) -> Dfu:
 @pytest.fixture
 def flashed(request: pytest.FixtureRequest, _nrfdfu_handle: Board, build: Build) -> Board:
     """The board, freshly booted, running `build`. Uploaded only when needed (``--nrfdfu-reflash``)."""
+    from pytest_nrfdfu.board.running import application_runs
     from pytest_nrfdfu.image.build import Build as KnownBuild
 
     if not isinstance(build, KnownBuild):
@@ -186,7 +187,7 @@ def flashed(request: pytest.FixtureRequest, _nrfdfu_handle: Board, build: Build)
         )
     board, unit = _nrfdfu_handle, _unit(_nrfdfu_handle)
     reflash = request.config.stash[REFLASH]
-    if reflash != "always" and unit.runs(build):
+    if reflash != "always" and (unit.runs(build) or application_runs(unit, build)):
         board.reset(image=build.image)
         return board
     maker = _make_dfu(request, board)

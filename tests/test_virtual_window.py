@@ -15,6 +15,9 @@ from pytest_nrfdfu.image.bootloader import PROFILES
 from pytest_nrfdfu.image.mcuboot import parse
 from pytest_nrfdfu.sim.board import BoardOptions, SimBoard
 from pytest_nrfdfu.sim.uart import UartConfig
+from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.codec import encode
+from pytest_nrfdfu.smp.messages import EchoRequest
 from pytest_nrfdfu.smp.regulator import Verdict
 from pytest_nrfdfu.smp.upload import Limits, Upload
 
@@ -123,6 +126,17 @@ def test_share_of_what_wire_and_flash_allow(baudrate: int, flow_control: bool, s
     limit = len(IMAGE) / 992 * 1397 * 10 / baudrate + pages * 87.5e-3
     assert limit < seconds
     assert limit / seconds >= share
+
+
+def test_the_boards_timing_is_that_of_its_baud_rate() -> None:
+    """100 KiB of echoes, there and back one after the other, take as long as their bits, within 2 %."""
+    options = BoardOptions(profile=replace(PROFILES["ncs-2.6"], echo=True, receive_size=1024), stay_in_recovery=True)
+    host = virtual.VirtualHost(SimBoard(options))
+    request = EchoRequest("x" * 100)
+    began, count = host.now, 100 * 1024 // 2 // len(console.encode(encode(request, 0)))
+    carried = sum(host.echo(request) for _ in range(count))
+    assert carried == pytest.approx(100 * 1024, rel=0.02)
+    assert host.now - began == pytest.approx(carried * 10 / 115_200, rel=0.02)
 
 
 SEEDS = 200

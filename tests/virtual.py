@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pytest_nrfdfu.sim.board import SimBoard
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.exchange import Exchange, Sequence, Transmission
-from pytest_nrfdfu.smp.messages import ImageStateRead, ImageStates
+from pytest_nrfdfu.smp.messages import EchoRequest, ImageStateRead, ImageStates
 from pytest_nrfdfu.smp.timing import Link, RoundTrip
 from pytest_nrfdfu.smp.upload import Limits, Upload
 
@@ -50,6 +50,15 @@ class VirtualHost:
         )
         self._drive(exchange, lambda: exchange.response is not None, None)
         return exchange.result()
+
+    def echo(self, request: EchoRequest) -> int:
+        """One echo; how many bytes passed on the wire, both ways."""
+        counters = self.board.machine.uart.counters
+        before = counters.received + counters.sent
+        exchange = Exchange(request, sequence=self.sequences.take(), link=self.link, round_trip=self.round_trip)
+        self._drive(exchange, lambda: exchange.response is not None, None)
+        assert exchange.result().text == request.text
+        return counters.received + counters.sent - before
 
     def _drive(self, engine, done: Callable[[], bool], each: Callable[[Upload], None] | None) -> None:
         while not done():

@@ -60,6 +60,8 @@ class Unit:
         """Hash of the application image that was proved on it in this run; None as soon as that may not hold."""
         self.network_core: bytes | None = None
         """Hash of the network core's image that was sent to it in this run; nothing can be read back."""
+        self.doubted = False
+        """Whether this run did something to it after which only recovery's list proves what it holds."""
         self.holds = "not known: nothing was looked at"
         """What was proved, in words, for the summary."""
         self.session = 0
@@ -184,6 +186,7 @@ class Unit:
 
     def forget(self, why: str = "nothing was proved since it was last changed") -> None:
         """What was proved may not hold any more; `why`, in words."""
+        self.doubted = True
         self.proved = None
         self.holds = f"not known: {why}"
 
