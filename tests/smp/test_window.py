@@ -126,6 +126,11 @@ def test_a_full_window_shares_out_seven_lines(count: int, shares: list[int]) -> 
     assert policy.room(in_flight) == 0
 
 
+def test_lines_count_and_not_only_chunks() -> None:
+    assert FullWindow(lines=7, count=4).room((chunk(0, 992, lines=11), chunk(992, 620, lines=7))) == 0
+    assert FullWindow(lines=7, count=4).room((chunk(0, 992, lines=11), chunk(992, 400, lines=5))) == 2
+
+
 def test_as_many_chunks_as_the_server_has_buffers() -> None:
     policy = BufferCount(4)
     for number in range(4):
@@ -331,6 +336,22 @@ def test_a_loss_after_the_trial_is_the_links() -> None:
     assert upload.regulator.verdict is Verdict.CLEAN
     assert upload.counters.trial_losses == 0
     assert upload.regulator.fallbacks == 1
+
+
+@pytest.mark.parametrize(("buffers", "allowance"), [(8, 0.3), (None, 0.08)])
+def test_a_lost_chunk_costs_a_fraction_of_a_second(buffers: int | None, allowance: float) -> None:
+    """Once round trips were measured; more with a window, where a repetition that was not needed does harm."""
+    board = Board(make(line_buffers=buffers))
+    for _ in range(20):
+        board.now += 0.01
+        for packet in board.collect():
+            board.serve(packet)
+        if board.upload.acknowledged > 2 * PAGE:
+            break
+    packet = board.collect()[0]
+    computed = board.upload._in_flight[0].computed
+    assert packet
+    assert board.upload.deadline - board.now - computed == pytest.approx(allowance)
 
 
 def test_a_chunk_is_waited_for_until_its_turn_has_come() -> None:
