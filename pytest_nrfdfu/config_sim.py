@@ -26,7 +26,9 @@ SimFault = Literal[
 ]
 """A wire that is not there, or wrong: the board's TX, its RX, the host's TX and RX joined, the recovery line (not
 connected, active at the wrong level), nRESET (not connected); no supply; and what can be wrong with a probe."""
-_SWITCHES = frozenset({"locked", "secure_locked", "loses_dp_on_pin_reset", "network_core", "uart_vanishes"})
+_SWITCHES = frozenset(
+    {"locked", "secure_locked", "loses_dp_on_pin_reset", "network_core", "uart_vanishes", "flow_control"}
+)
 _SINGULAR = {"faults": "--fault"}
 
 
@@ -55,6 +57,12 @@ class SimConfig(Table):
     stall: Literal["none", "erase", "erase+write"] | None = None
     drop_rate: float | None = Field(default=None, ge=0, le=1)
     flip_rate: float | None = Field(default=None, ge=0, le=1)
+    line_loss: float | None = Field(default=None, ge=0, le=1)
+    """Share of whole lines lost, each way."""
+    flow_control: bool = False
+    """Hardware flow control: RTS stops the host while the board cannot take bytes."""
+    host_latency: float | None = Field(default=None, ge=0)
+    """Seconds that bytes take between the wire and the host's program, each way."""
     locked: bool = False
     secure_locked: bool = False
     """SECUREAPPROTECT alone: the core is open, secure addresses are not."""

@@ -250,8 +250,9 @@ class BootloaderConfig(Table):
     """How many images it updates (CONFIG_UPDATEABLE_IMAGE_NUMBER)."""
     public_key: Path | None = None
     """The key that it checks signatures with; each image is then checked before it is uploaded."""
-    window: Literal[1, 2] = 1
-    """Chunks of an upload in flight at most. 2 is faster, and was never tried on a real chip."""
+    window: Literal["auto", 1, 2, 3, 4] = "auto"
+    """Chunks of an upload in flight at most. ``auto``: tried in the first 64 KiB of the first upload to a unit, and
+    kept if nothing was lost. Bootloaders before ncs-2.6 always get one chunk at a time."""
 
     def resolve(self) -> BootloaderProfile:
         """The profile with the overrides applied."""

@@ -102,12 +102,22 @@ def _handle(request: pytest.FixtureRequest, unit: Unit, releasing: ExitStack) ->
     """
     from pytest_nrfdfu.board.board import Board
 
+    _remember_uploads(request.config, unit)
     handle = Board(unit)
     releasing.callback(handle.release)
     request.node.stash.setdefault(BOARDS, []).append(handle)
     if _pool(request.config).take_reset(unit):
         handle.reset(wait=False)
     return handle
+
+
+def _remember_uploads(config: pytest.Config, unit: Unit) -> None:
+    """Keep what uploads show of the unit in pytest's cache, where there is one."""
+    from pytest_nrfdfu.board.window_memory import WindowMemory
+
+    cache = getattr(config, "cache", None)
+    if cache is not None and not unit.memory.kept:
+        unit.memory = WindowMemory(cache.mkdir("nrfdfu") / "uploads.json")
 
 
 def _unit(handle: Board) -> Unit:
@@ -193,6 +203,7 @@ def _make_dfu(request: pytest.FixtureRequest, board: Board) -> Dfu:
 @pytest.fixture
 def flashed(request: pytest.FixtureRequest, _nrfdfu_handle: Board, build: Build) -> Board:
     """The board, freshly booted, running `build`. Uploaded only when needed (``--nrfdfu-reflash``)."""
+    from pytest_nrfdfu.board.running import application_runs
     from pytest_nrfdfu.image.build import Build as KnownBuild
 
     if not isinstance(build, KnownBuild):
@@ -202,7 +213,7 @@ def flashed(request: pytest.FixtureRequest, _nrfdfu_handle: Board, build: Build)
         )
     board, unit = _nrfdfu_handle, _unit(_nrfdfu_handle)
     reflash = request.config.stash[REFLASH]
-    if reflash != "always" and unit.runs(build):
+    if reflash != "always" and (unit.runs(build) or application_runs(unit, build)):
         board.reset(image=build.image)
         return board
     maker = _make_dfu(request, board)

@@ -11,15 +11,19 @@ from pytest_nrfdfu.sim_admin import SimAdmin
 
 LOSS = 0.0002
 """Share of bytes dropped or flipped, half each, in each direction."""
+LINE_LOSS = 0.01
+"""Share of lines lost, each way."""
+DAMAGE = {"bytes": {"drop_rate": LOSS / 2, "flip_rate": LOSS / 2}, "lines": {"line_loss": LINE_LOSS}}
 
 
+@pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("seed", range(3))
-def test_update_over_a_bad_line_ends_verified(seed: int, tmp_path) -> None:
+def test_update_over_a_bad_line_ends_verified(seed: int, damage: str, tmp_path) -> None:
     file = tmp_path / "app.signed.bin"
     file.write_bytes(firmware.signed_app())
     build = load_build(file)
     (unit,) = load(shipped_configs() / "nrf5340dk-sim.toml")
-    sim = unit.config.sim.model_copy(update={"seed": seed, "drop_rate": LOSS / 2, "flip_rate": LOSS / 2})
+    sim = unit.config.sim.model_copy(update={"seed": seed, **DAMAGE[damage]})
     config = unit.config.model_copy(update={"sim": sim})
     pool = Pool()
     try:
@@ -32,4 +36,4 @@ def test_update_over_a_bad_line_ends_verified(seed: int, tmp_path) -> None:
     finally:
         pool.close()
     assert sum(faults.values()), "the line was not bad at all"
-    assert report.retries
+    assert report.retries + report.resyncs

@@ -1,11 +1,12 @@
 """The client's protocol joined to the simulated board in virtual time: no process, no port, no clock."""
 
+from collections import deque
 from collections.abc import Callable
 
 from pytest_nrfdfu.sim.board import SimBoard
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.exchange import Exchange, Sequence, Transmission
-from pytest_nrfdfu.smp.messages import ImageStateRead, ImageStates
+from pytest_nrfdfu.smp.messages import EchoRequest, ImageStateRead, ImageStates
 from pytest_nrfdfu.smp.timing import Link, RoundTrip
 from pytest_nrfdfu.smp.upload import Limits, Upload
 
@@ -14,7 +15,10 @@ _GIVE_UP = 3600.0
 
 
 class VirtualHost:
-    """A host on the other end of a simulated board's wire. `now` is in virtual seconds."""
+    """A host on the other end of a simulated board's wire. `now` is in virtual seconds.
+
+    Bytes take the host latency of the board's options, each way.
+    """
 
     def __init__(self, board: SimBoard, *, baudrate: int | None = 115200, start: float = 1.0) -> None:
         self.board = board
@@ -23,6 +27,8 @@ class VirtualHost:
         self.round_trip = RoundTrip()
         self.sequences = Sequence()
         self._decoder = console.Decoder()
+        self._latency = board.options.uart.host_latency
+        self._coming: deque[tuple[float, bytes]] = deque()
         board.machine.advance(start)
 
     def upload(
@@ -45,6 +51,15 @@ class VirtualHost:
         self._drive(exchange, lambda: exchange.response is not None, None)
         return exchange.result()
 
+    def echo(self, request: EchoRequest) -> int:
+        """One echo; how many bytes passed on the wire, both ways."""
+        counters = self.board.machine.uart.counters
+        before = counters.received + counters.sent
+        exchange = Exchange(request, sequence=self.sequences.take(), link=self.link, round_trip=self.round_trip)
+        self._drive(exchange, lambda: exchange.response is not None, None)
+        assert exchange.result().text == request.text
+        return counters.received + counters.sent - before
+
     def _drive(self, engine, done: Callable[[], bool], each: Callable[[Upload], None] | None) -> None:
         while not done():
             while (transmission := engine.due(self.now)) is not None:
@@ -55,16 +70,22 @@ class VirtualHost:
 
     def _send(self, transmission: Transmission) -> None:
         newline = b"\n" if transmission.flush else b""
-        self.board.machine.receive(newline + console.encode(transmission.packet), self.now)
+        self.board.machine.receive(newline + console.encode(transmission.packet), self.now + self._latency)
 
     def _wait(self, deadline: float) -> list[bytes]:
         """Let time pass until something arrived, or the deadline has."""
         machine = self.board.machine
         while True:
             event = machine.next_event()
-            self.now = max(self.now, deadline if event is None else min(event, deadline))
+            times = [deadline, *([] if event is None else [event]), *(when for when, _ in self._coming)]
+            self.now = max(self.now, min(times))
             assert self.now < _GIVE_UP, "virtual time runs away"
-            events = self._decoder.feed(machine.advance(self.now))
+            if sent := machine.advance(self.now):
+                self._coming.append((self.now + self._latency, sent))
+            arrived = b""
+            while self._coming and self._coming[0][0] <= self.now:
+                arrived += self._coming.popleft()[1]
+            events = self._decoder.feed(arrived)
             packets = [event.data for event in events if isinstance(event, console.Packet)]
             if packets or self.now >= deadline:
                 return packets

@@ -99,6 +99,7 @@ class Simulator:
                 "port": self.endpoints["uart"],
                 "baudrate": self._baudrate(),
                 "transient": vanishes or config.uart.transient,
+                "flow_control": "rtscts" if config.sim and config.sim.flow_control else config.uart.flow_control,
             }
         )
         recovery_line = SerialLine(driver="serial", port=control, line="rts", active="low")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from pytest_nrfdfu.board.receive_size import find_packet_size
 from pytest_nrfdfu.board.uart import Uart
 from pytest_nrfdfu.errors import SmpRejected, SmpTimeout, UartError, UploadFailed
 from pytest_nrfdfu.smp import console
@@ -35,6 +36,8 @@ Progress = Callable[[int, int], None]
 
 _RC_NOT_SUPPORTED = 8
 _UNLIMITED = 1 << 30
+_SMALL = 124
+"""Bytes: packets that everybody takes."""
 
 
 class SmpClient:
@@ -159,7 +162,11 @@ class SmpClient:
 
     def _drive(self, upload: Upload, progress: Progress | None) -> None:
         """Move an upload's packets to the port and back until it is done."""
+        looked = False
         while not upload.done:
+            if upload.unheard is not None and not looked and time.monotonic() >= upload.deadline:
+                looked = True
+                self._look_for_size(upload, upload.unheard)
             while (transmission := upload.due(time.monotonic())) is not None:
                 self._send(transmission, upload.limits.line_length)
             received = self.uart.receive(upload.deadline - time.monotonic())
@@ -167,6 +174,14 @@ class SmpClient:
                 continue
             if upload.receive(received.packet, received.time) and progress is not None:
                 progress(upload.acknowledged, upload.total)
+
+    def _look_for_size(self, upload: Upload, refused: int) -> None:
+        """A large packet met silence: find out whether that is its size."""
+        if refused <= _SMALL:
+            return
+        size = find_packet_size(self, refused)
+        if size is not None:
+            upload.limit_packets(size)
 
     def _send(self, transmission: Transmission | None, line_length: int = console.LINE_LENGTH) -> None:
         if transmission is not None:

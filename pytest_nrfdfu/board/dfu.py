@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from pytest_nrfdfu.board.boot import banner_line, boot
 from pytest_nrfdfu.board.client import Progress
+from pytest_nrfdfu.board.limits import window_notes
 from pytest_nrfdfu.board.plan import Step, check_way_back, plan, profile_for
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.report import Course, DfuReport, Timeline
@@ -132,6 +133,8 @@ class Dfu:
         unit = self.unit
         steps = plan(build, unit.config)
         unit.profile = profile_for(unit.config, build.facts)
+        uart = build.facts.uart if build.facts is not None else None
+        unit.flow_control = uart is not None and uart.flow_control
         if not only_if_needed:
             for step in steps:
                 check_way_back(step, unit.config, unit.profile)
@@ -242,6 +245,7 @@ class Dfu:
             window=max(1, counters.window),
             retries=counters.retries,
             resyncs=counters.resyncs,
+            trial_losses=counters.trial_losses,
             entry=attempt.recovery.entered.method,
             timeline=tuple(attempt.timeline.phases),
             notes=_notes(part),
@@ -289,4 +293,4 @@ def _notes(part: _Part) -> tuple[str, ...]:
         notes.append("an upload broken off was taken up")
     if upload.counters.restarts:
         notes.append(f"the bootloader had been reset: the upload began again at 0 ({upload.counters.restarts} times)")
-    return tuple(notes)
+    return (*notes, *window_notes(upload))

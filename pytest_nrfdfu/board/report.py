@@ -123,6 +123,8 @@ class DfuReport:
     """Chunks in flight at most."""
     retries: int = 0
     resyncs: int = 0
+    trial_losses: int = 0
+    """Of retries and resyncs, those that ended the trial of a window: the link need not be to blame."""
     entry: str = ""
     timeline: tuple[Phase, ...] = ()
     notes: tuple[str, ...] = ()

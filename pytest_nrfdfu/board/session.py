@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from pytest_nrfdfu.board.client import Progress, SmpClient
+from pytest_nrfdfu.board.limits import findings
 from pytest_nrfdfu.board.plan import Step, check_way_back, is_network_core, step_for
 from pytest_nrfdfu.board.recovery import Entered
 from pytest_nrfdfu.board.unit import Unfinished, Unit
@@ -97,6 +98,8 @@ class Recovery:
         unit.unfinished = None
         unit.network_core = network_core
         self._sent.add(image.hash)
+        if changes := findings(upload, limits):
+            unit.memory.note(unit.memory_key, **changes)
         return upload
 
     def _slot_rows(self) -> list[tuple[int, int, int | None]]:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from pytest_nrfdfu.board import ports
 from pytest_nrfdfu.board.client import SmpClient
+from pytest_nrfdfu.board.limits import key, limits_for
 from pytest_nrfdfu.board.rig import Rig
 from pytest_nrfdfu.board.uart import Uart
+from pytest_nrfdfu.board.window_memory import WindowMemory
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.config_lines import SerialLine
 from pytest_nrfdfu.errors import ConfigError, LineError, SmpTimeout, UartError
@@ -58,6 +60,8 @@ class Unit:
         """Hash of the application image that was proved on it in this run; None as soon as that may not hold."""
         self.network_core: bytes | None = None
         """Hash of the network core's image that was sent to it in this run; nothing can be read back."""
+        self.doubted = False
+        """Whether this run did something to it after which only recovery's list proves what it holds."""
         self.holds = "not known: nothing was proved on it in this run"
         """What was proved, in words, for the summary."""
         self.uploads_apart = 0
@@ -69,6 +73,10 @@ class Unit:
         """Hashes of images whose oddities were told already."""
         self.application_has_smp: dict[bytes, bool] = {}
         """What was seen of applications, by image hash."""
+        self.memory = WindowMemory()
+        """What earlier uploads have shown; another one outlives this process."""
+        self.flow_control = False
+        """Whether the bootloader's UART is known to have hardware flow control: its build says so."""
 
     @property
     def needs_rig(self) -> bool:
@@ -180,6 +188,7 @@ class Unit:
 
     def forget(self, why: str = "") -> None:
         """What was proved may not hold any more; `why`, in words, where more is known than that it was reset."""
+        self.doubted = True
         if why:
             self.holds = f"not known: {why}"
         elif self.proved is not None:
@@ -208,17 +217,19 @@ class Unit:
         if self.profile.rejects_unknown:
             with suppress(SmpTimeout):  # then the profile is wrong about rc 8, but not in what matters here
                 size = self._told_size(size)
-        line_length = min(self.profile.line_length - 1, Limits().line_length)
-        # Before commit 6ba46c0b a queued command waits for the next byte, so nothing is gained by a window there.
-        windowed = self.config.bootloader.window > 1 and self.profile.queues_commands
-        # The decode buffer holds the packet beside length and CRC: 4 bytes less than its size (measured).
-        return Limits(
-            max_packet=size - 4,
-            line_length=line_length,
-            erases_at_start=not self.profile.erase_progressively,
-            repeat_image=not self.profile.image_at_start_only,
-            line_buffers=self.profile.line_buffers if windowed else None,
+        sim = self.config.sim
+        return limits_for(
+            self.config,
+            self.profile,
+            size,
+            self.memory.get(self.memory_key),
+            flow_control=self.flow_control if sim is None else sim.flow_control,
         )
+
+    @property
+    def memory_key(self) -> str:
+        """What measurements of uploads to it are kept by."""
+        return key(self.name, self.config, self.profile)
 
     def _told_size(self, size: int) -> int:
         """The buffer size that the bootloader tells, not over the one configured; `size` if it does not tell."""

@@ -22,6 +22,7 @@ from pytest_nrfdfu.sim.tap import Tap
 from pytest_nrfdfu.sim.traffic import Traffic
 from pytest_nrfdfu.sim.trailer import Trailers
 from pytest_nrfdfu.sim.uart import Uart, UartConfig, UartCounters
+from pytest_nrfdfu.smp.console import wire_size
 
 __all__ = ["ApplicationSmp", "BoardOptions", "SimBoard", "SlotContents"]
 
@@ -65,6 +66,8 @@ class BoardOptions:
     seed: int = 0
     drop_rate: float = 0.0
     flip_rate: float = 0.0
+    line_loss: float = 0.0
+    """Share of whole lines lost, each way."""
 
 
 class SlotContents(NamedTuple):
@@ -102,6 +105,7 @@ class SimBoard:
         self.faults = Faults(options.seed)
         self.faults.set_rate("drop_rate", options.drop_rate)
         self.faults.set_rate("flip_rate", options.flip_rate)
+        self.faults.set_rate("line_loss", options.line_loss)
         self.chip = Chip(
             flash=options.flash,
             locked=options.locked,
@@ -261,6 +265,7 @@ class SimBoard:
             **asdict(now),
             "requests": tap.requests,
             "upload_requests": tap.uploads,
+            "upload_seconds": self._upload_seconds(),
             "responses": tap.responses,
             "damaged_frames": tap.damaged,
             "resets": {_cause_name(cause): count for cause, count in chip.resets.items()},
@@ -268,7 +273,7 @@ class SimBoard:
             "faults": {
                 f"{direction}_{kind}": getattr(getattr(faults, direction), kind)
                 for direction in ("to_board", "from_board")
-                for kind in ("dropped", "flipped")
+                for kind in ("dropped", "flipped", "lines_lost")
             },
             "debugger_writes": chip.debugger_writes,
             "debugger_erases": chip.debugger_erases,
@@ -276,13 +281,20 @@ class SimBoard:
             "network_core": None if self.network_core is None else self.network_core.counters(),
         }
 
+    def _upload_seconds(self) -> float | None:
+        """From the first byte of the first upload request until the last response to one has left; None before that."""
+        first, last = self.tap.first_upload, self.tap.last_upload
+        if first is None or last is None:
+            return None
+        return last - first.time + self.options.uart.seconds(wire_size(len(first.data)))
+
     def reset_counters(self) -> None:
         """Set every counter to 0, and forget the recorded exchanges."""
         self.tap.clear()
         self.traffic.clear()
         self.machine.uart.counters = UartCounters()
         for direction in (self.faults.to_board, self.faults.from_board):
-            direction.dropped = direction.flipped = 0
+            direction.dropped = direction.flipped = direction.lines_lost = 0
         self._past = _Past()
         if self._bootloader is not None:
             negative = _Past()

@@ -65,10 +65,24 @@ class ByteFaults:
         self._drop = _Hits(random.Random(f"{seed} drop"))  # noqa: S311 - repeatable on purpose
         self._flip = _Hits(random.Random(f"{seed} flip"))  # noqa: S311
         self._bits = random.Random(f"{seed} bit")  # noqa: S311
+        self._lines = _Hits(random.Random(f"{seed} line"))  # noqa: S311
+        self._line_begins = True
+        self._line_is_lost = False
         self.dropped = 0
         """Bytes that were lost."""
         self.flipped = 0
         """Bytes of which one bit was turned."""
+        self.lines_lost = 0
+        """Lines that were lost as a whole."""
+
+    @property
+    def line_loss(self) -> float:
+        """Share of lines that are lost as a whole, 0 to 1."""
+        return self._lines.rate
+
+    @line_loss.setter
+    def line_loss(self, value: float) -> None:
+        self._lines.rate = value
 
     @property
     def drop_rate(self) -> float:
@@ -89,7 +103,21 @@ class ByteFaults:
         self._flip.rate = value
 
     def split(self, data: bytes) -> Iterator[tuple[bytes, int]]:
-        """`data` as it comes out: pieces, each with the number of bytes (0 or 1) that are lost behind it."""
+        """`data` as it comes out: pieces, each with the number of bytes that are lost behind it."""
+        if not self._lines.rate:
+            yield from self._split_bytes(data)
+            return
+        for piece in _lines_of(data):
+            if self._line_begins:
+                self._line_is_lost = bool(self._lines.of(1))
+                self.lines_lost += self._line_is_lost
+            self._line_begins = piece.endswith(b"\n")
+            if self._line_is_lost:
+                yield b"", len(piece)
+            else:
+                yield from self._split_bytes(piece)
+
+    def _split_bytes(self, data: bytes) -> Iterator[tuple[bytes, int]]:
         flips = self._flip.of(len(data))
         if flips:
             damaged = bytearray(data)
@@ -103,6 +131,15 @@ class ByteFaults:
             yield data[start:place], 1
             start = place + 1
         yield data[start:], 0
+
+
+def _lines_of(data: bytes) -> Iterator[bytes]:
+    """`data` cut behind every newline."""
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", start) + 1 or len(data)
+        yield data[start:end]
+        start = end
 
 
 @dataclass(slots=True)
@@ -133,6 +170,7 @@ _TRIP_FIELDS = tuple(f.name for f in fields(Trip))
 _RATES = {
     "drop_rate": ("to_board", "from_board"),
     "flip_rate": ("to_board", "from_board"),
+    "line_loss": ("to_board", "from_board"),
 }
 
 
@@ -155,7 +193,7 @@ class Faults:
         }
 
     def set_rate(self, name: str, value: float) -> None:
-        """Set `drop_rate` or `flip_rate` of both directions, or of one with ``to_board_`` or ``from_board_``."""
+        """Set `drop_rate`, `flip_rate` or `line_loss`: of both directions, or with ``to_board_`` or ``from_board_``."""
         targets = {f"{d}_{kind}": (d,) for kind, directions in _RATES.items() for d in directions} | _RATES
         if name not in targets:
             raise ValueError(f"there is no fault rate {name!r}; there are {', '.join(targets)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -53,10 +54,14 @@ class LiveBoard:
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
         self._paused = False
+        self._underway: dict[Callable[[bytes], None], deque[bytes]] = {}
         board.machine.on_wake = self._wake
 
     def received(self, data: bytes) -> None:
         """The host has written `data`."""
+        self._later(self._receive, data)
+
+    def _receive(self, data: bytes) -> None:
         echo = self._link.echo(data)
         if echo:
             self._port.write(echo)
@@ -75,7 +80,7 @@ class LiveBoard:
         sent = machine.advance(now)
         if sent:
             heard = self._link.to_host(sent)
-            self._port.write(heard)
+            self._later(self._port.write, heard)
             self.board.traffic.from_board(heard, now)
         self._port.follow(self._owner())
         self._pace(now)
@@ -87,6 +92,16 @@ class LiveBoard:
             drained = now + self.board.options.uart.seconds(_MAX_BACKLOG // 2)
             event = drained if event is None else min(event, drained)
         self._timer = None if event is None else self._loop.call_at(event, self.turn)
+
+    def _later(self, carry: Callable[[bytes], None], data: bytes) -> None:
+        """Hand bytes on after the host's latency; those of one direction stay in order."""
+        latency = self.board.options.uart.host_latency
+        if not latency:
+            carry(data)
+            return
+        waiting = self._underway.setdefault(carry, deque())
+        waiting.append(data)
+        self._loop.call_later(latency, lambda: carry(waiting.popleft()))
 
     def stop(self) -> None:
         """Let time stand still."""

@@ -200,6 +200,14 @@ def _add_hardware(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--baudrate", type=_count, default=115200, metavar="N", help="0: unpaced (%(default)s)")
     group.add_argument("--fifo", type=_count, default=6, metavar="N", help="bytes of receive FIFO (%(default)s)")
+    group.add_argument("--flow-control", action="store_true", help="hardware flow control: RTS stops the host")
+    group.add_argument(
+        "--host-latency",
+        type=_seconds,
+        default=0.0,
+        metavar="S",
+        help="how long bytes take between the wire and the host's program, each way (%(default)s)",
+    )
     group.add_argument(
         "--stall", choices=get_args(Stall), default="erase", help="flash operations that stall reception (%(default)s)"
     )
@@ -221,6 +229,7 @@ def _add_faults(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of the damage (%(default)s)")
     group.add_argument("--drop-rate", type=_rate, default=0.0, metavar="R", help="bytes lost, each way")
     group.add_argument("--flip-rate", type=_rate, default=0.0, metavar="R", help="bytes with a bit turned, each way")
+    group.add_argument("--line-loss", type=_rate, default=0.0, metavar="R", help="whole lines lost, each way")
     group.add_argument(
         "--fault",
         dest="faults",
@@ -296,7 +305,13 @@ def _board_options(given: argparse.Namespace) -> BoardOptions:
     return BoardOptions(
         name=given.board,
         profile=profile,
-        uart=UartConfig(baudrate=given.baudrate, fifo=given.fifo, stall=given.stall),
+        uart=UartConfig(
+            baudrate=given.baudrate,
+            fifo=given.fifo,
+            stall=given.stall,
+            flow_control=given.flow_control,
+            host_latency=given.host_latency,
+        ),
         timing=FlashTiming() if given.flash_timing == "datasheet" else FlashTiming(0.0, 0.0),
         image=None if given.image is None else _read_image(given.image),
         flash=None if given.flash_file is None else _open_flash(given.flash_file),
@@ -314,6 +329,7 @@ def _board_options(given: argparse.Namespace) -> BoardOptions:
         seed=given.seed,
         drop_rate=given.drop_rate,
         flip_rate=given.flip_rate,
+        line_loss=given.line_loss,
     )
 
 

@@ -47,11 +47,11 @@ class TapCounters:
     """Frames to the board that could not be read: wrong CRC, a lost line, ..."""
 
 
-def _is_upload(packet: bytes) -> bool:
+def _is_upload(packet: bytes, op: Op) -> bool:
     if len(packet) < HEADER_SIZE:
         return False
     header = Header.unpack(packet)
-    return (header.op, header.group, header.command) == (Op.WRITE, Group.IMAGE, ImageCommand.UPLOAD)
+    return (header.op, header.group, header.command) == (op, Group.IMAGE, ImageCommand.UPLOAD)
 
 
 def _kind(event: Event) -> str:
@@ -69,6 +69,10 @@ class Tap:
 
     def __init__(self, keep: int = _KEPT) -> None:
         self.counters = TapCounters()
+        self.first_upload: Record | None = None
+        """The first upload request."""
+        self.last_upload: float | None = None
+        """When the last response to an upload request left the board, in seconds."""
         self._records: deque[Record] = deque(maxlen=keep)
         self._decoders: dict[Direction, Decoder] = {"to board": Decoder(), "from board": Decoder()}
 
@@ -78,7 +82,9 @@ class Tap:
         for event in self._record("to board", data, now):
             if isinstance(event, Packet):
                 self.counters.requests += 1
-                uploads += _is_upload(event.data)
+                if _is_upload(event.data, Op.WRITE):
+                    uploads += 1
+                    self.first_upload = self.first_upload or Record(now, "to board", "packet", event.data)
             elif not isinstance(event, Text):
                 self.counters.damaged += 1
         self.counters.uploads += uploads
@@ -87,7 +93,10 @@ class Tap:
     def from_board(self, data: bytes, now: float) -> None:
         """`data` left the board."""
         for event in self._record("from board", data, now):
-            self.counters.responses += isinstance(event, Packet)
+            if isinstance(event, Packet):
+                self.counters.responses += 1
+                if _is_upload(event.data, Op.WRITE_RESPONSE):
+                    self.last_upload = now
 
     def records(self, last: int | None = None) -> list[Record]:
         """The last records, oldest first; all that were kept without `last`."""
@@ -97,6 +106,7 @@ class Tap:
     def clear(self) -> None:
         """Forget the records and set the counters to 0."""
         self._records.clear()
+        self.first_upload = self.last_upload = None
         for item in fields(self.counters):
             setattr(self.counters, item.name, 0)
 

@@ -31,13 +31,17 @@ _ROUNDING = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UartConfig:
-    """The board's UART. Hardware flow control is not modelled: the nRF5340 DK's console does not use it."""
+    """The board's UART. The nRF5340 DK's console has no hardware flow control."""
 
     baudrate: int = 115200
     """Bits per second; 0: bytes take no time."""
     fifo: int = 6
     """Bytes that are kept while the CPU does not take any."""
     stall: Stall = "erase"
+    flow_control: bool = False
+    """Hardware flow control: RTS stops the host while the FIFO is full, so that nothing is lost in a stall."""
+    host_latency: float = 0.0
+    """Seconds that bytes take between the wire and the host's program, each way: USB adapter, driver, scheduler."""
 
     def seconds(self, count: int) -> float:
         """How long `count` bytes take on the wire."""
@@ -229,11 +233,15 @@ class Uart:
         return data
 
     def stall(self, until: float) -> None:
-        """The CPU took nothing up to `until`: what does not fit the FIFO is lost."""
+        """The CPU took nothing up to `until`: what does not fit the FIFO is lost, or held back by flow control."""
         data = self._to_board.take(until)
-        kept = data[: max(0, self.config.fifo - len(self._fifo))]
-        self._fifo += kept
-        self.counters.overrun += len(data) - len(kept)
+        room = max(0, self.config.fifo - len(self._fifo))
+        self._fifo += data[:room]
+        if not self.config.flow_control:
+            self.counters.overrun += max(0, len(data) - room)
+        elif len(data) > room:
+            # The nRF5340's RTS leaves room for what an adapter has begun to send, so nothing of that is lost either.
+            self._to_board.put(data[room:] + self._to_board.cut(until), until)
 
     def discard(self, until: float) -> None:
         """The chip was in reset up to `until`: what came is lost, and so is the FIFO."""

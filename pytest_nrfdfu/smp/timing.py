@@ -40,22 +40,30 @@ class Link:
         """Seconds that a request of `size` bytes on the wire and a short response take there."""
         return self.wire_time(size + _RESPONSE_BYTES)
 
-    def flash_time(self, offset: int, size: int) -> float:
-        """Seconds to write `size` bytes at `offset` of a slot, with the pages erased that they begin.
+    def write_time(self, size: int) -> float:
+        """Seconds to write `size` bytes to flash that is erased."""
+        return (size + 3) // 4 * self.write_word
 
-        The page that `offset` lies in is counted too: a chunk sent again after a reset erases it again.
+    def flash_time(self, offset: int, size: int) -> float:
+        """Seconds to write `size` bytes at `offset` of a slot, with the pages erased that begin in them.
+
+        The page that `offset` lies in was erased with the byte before it, unless there is none.
         """
         if size <= 0:
             return 0.0
-        pages = (offset + size - 1) // self.page_size - offset // self.page_size + 1
-        return pages * self.erase_page + (size + 3) // 4 * self.write_word
+        pages = (offset + size - 1) // self.page_size - (offset - 1) // self.page_size
+        return pages * self.erase_page + self.write_time(size)
 
 
 class RoundTrip:
     """Smoothed latency, and the time-outs that follow from it."""
 
-    def __init__(self, *, first: float = 0.6, least: float = 0.1, most: float = 5.0) -> None:
-        """`first`: allowance before anything was measured. `least`, `most`: bounds of the allowance."""
+    def __init__(self, *, first: float = 0.6, least: float = 0.08, most: float = 5.0) -> None:
+        """`first`: allowance before anything was measured. `least`, `most`: bounds of the allowance.
+
+        The least is some ticks of a busy host's scheduler: a repetition that was not needed costs less than waiting for
+        an answer that is lost.
+        """
         self._first = first
         self._least = least
         self._most = most
@@ -86,7 +94,10 @@ class RoundTrip:
         estimate = self._first if self._mean is None else self._mean + 4 * self._deviation
         return min(self._most, max(self._least, estimate))
 
-    def timeout(self, computed: float, attempt: int = 0) -> float:
-        """How long to wait for the response to try number `attempt` (0: the first); doubles the allowance each time."""
+    def timeout(self, computed: float, attempt: int = 0, *, patience: float = 0.0) -> float:
+        """How long to wait for the response to try number `attempt` (0: the first); doubles the allowance each time.
+
+        `patience`: seconds that the allowance has at least, where a repetition that was not needed does harm.
+        """
         doublings = min(_MOST_DOUBLINGS, attempt + self._backoff)
-        return computed + min(self._most, self.allowance * 2.0**doublings)
+        return computed + min(self._most, max(patience, self.allowance * 2.0**doublings))

@@ -4,7 +4,8 @@ MCUboot's serial recovery takes a chunk only at the offset that it expects, and 
 wants next, with rc 0 also when it wrote nothing. So the answer's `off` is the truth and the only thing that moves the
 upload on: after a lost response, an answer to an old chunk, a reset in between, the upload goes on from there.
 
-How much may be in flight is the business of `window`; what is sent, matched, repeated and believed is this module's.
+How much may be in flight is the business of `window` and `regulator`, how large chunks are that of `chunks`; what is
+sent, matched, repeated and believed is this module's.
 
 Source: MCUboot, boot/boot_serial/src/boot_serial.c (bs_upload); Zephyr, smp_group_1.rst ("Image upload").
 """
@@ -16,17 +17,17 @@ from typing import NoReturn
 
 from pytest_nrfdfu.errors import SmpMalformed, SmpTimeout, UploadFailed
 from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.chunks import Chunk, Limits, chunk_size
 from pytest_nrfdfu.smp.codec import decode, encode
 from pytest_nrfdfu.smp.exchange import Sequence, Transmission
 from pytest_nrfdfu.smp.header import HEADER_SIZE, Header
 from pytest_nrfdfu.smp.messages import UploadRequest
+from pytest_nrfdfu.smp.regulator import Regulator
 from pytest_nrfdfu.smp.timing import Link, RoundTrip
-from pytest_nrfdfu.smp.window import Chunk, EraseAware, Policy, StopAndWait, waiting_lines
+from pytest_nrfdfu.smp.window import Policy, StopAndWait, policy_for
 
 __all__ = ["Chunk", "Limits", "Policy", "StopAndWait", "Upload", "UploadCounters", "chunk_size"]
 
-_RESPONSE_WIRE = 40
-"""Bytes on the wire of an answer to a chunk, for weighing packet sizes."""
 _STUCK_ANSWERS = 5
 """Answers in a row that bring nothing new, after which the upload is given up."""
 _SETBACKS = 3
@@ -35,32 +36,12 @@ _SHRINK_AFTER = 3
 """Unanswered tries of one chunk, each time, after which smaller ones are tried: a large packet is lost more easily."""
 _SMALLEST_CAP = 140
 """Packets are not made smaller than this on account of losses."""
+_PATIENCE = 0.3
+"""Seconds of allowance at least while a window is open. A loss mostly shows by the answer to the next chunk, without a
+time-out. And a repetition that was not needed, because this host was busy, may find more lines waiting than there are
+buffers, or a page being erased."""
 _GROW_AFTER = 16
 """Chunks answered at the first try after which a shrunken packet size grows again; doubled with every shrinking."""
-_OVERLAP_LOSSES = 2
-"""Chunks repeated after which they are sent one at a time: this receiver, or this wire, does not bear more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the receiver takes. Sizes in bytes.
-
-    `max_packet` is the largest SMP packet, header included. `align`: chunks are multiples of this except the last
-    (MCUboot writes whole words only). `erases_at_start`: the chunk with offset 0 erases all pages. `repeat_image`: an
-    image number other than 0 goes into every chunk, because MCUboot before v1.10.99-ncs1 (commit 6a8746d7) takes it
-    from the chunk at hand, and 0 where there is none, and so would write all but the first chunk into the slot of
-    image 0; newer ones look at it at offset 0 only. `line_buffers`: how many the receiver has, for two chunks in flight
-    at a time; None: not known, so one.
-    """
-
-    max_packet: int = 1020
-    line_length: int = console.LINE_LENGTH
-    align: int = 4
-    erases_at_start: bool = False
-    repeat_image: bool = False
-    last_delay: float = 0.0
-    """Seconds more that the answer to the last chunk may take."""
-    line_buffers: int | None = None
 
 
 @dataclass(slots=True)
@@ -78,42 +59,14 @@ class UploadCounters:
     """Answers that belonged to nothing in flight."""
     malformed: int = 0
     """Answers to a chunk that could not be read, and so count as none."""
+    trial_losses: int = 0
+    """Retries and resyncs that ended the trial of a window; the window's or the link's, nobody can tell."""
     largest_chunk: int = 0
     window: int = 0
     """The most chunks that were in flight at a time."""
     progress: list[tuple[float, int]] = field(default_factory=list)
     repeated: list[float] = field(default_factory=list)
     """When packets were sent again, in seconds on the caller's clock."""
-
-
-def _byte_string(size: int) -> int:
-    """Bytes of a CBOR byte string of `size` bytes (RFC 8949, section 3.1)."""
-    return size + (1 if size < 24 else 2 if size < 0x100 else 3 if size < 0x10000 else 5)
-
-
-def chunk_size(request: UploadRequest, cap: int, limits: Limits, left: int) -> int:
-    """How many of the `left` bytes to send with `request` (whose data is empty) in a packet of at most `cap` bytes.
-
-    Among the largest packet and those that just fill their last line, the one that carries most data for its time on
-    the wire. The result is a multiple of `limits.align`, unless it is all that is left.
-    """
-    best, best_rate = 0, 0.0
-    overhead = len(encode(request, 0)) - _byte_string(0)
-    full_lines = (console.max_packet(n, limits.line_length) for n in range(1, console.line_count(cap) + 1))
-    for packet in (cap, *(size for size in full_lines if size <= cap)):
-        size = packet - overhead
-        while size > 0 and overhead + _byte_string(size) > packet:
-            size -= 1
-        size = min(left, size)
-        if size < left:
-            size -= size % limits.align
-        if size <= 0:
-            continue
-        wire = console.wire_size(overhead + _byte_string(size), limits.line_length)
-        rate = size / (wire + _RESPONSE_WIRE)
-        if rate > best_rate:
-            best, best_rate = size, rate
-    return best
 
 
 class Upload:
@@ -155,13 +108,8 @@ class Upload:
         self._sequences = sequences
         self._link = link
         self._round_trip = round_trip
-        lines = None if policy else waiting_lines(self.limits.line_buffers)
-        self._policy = policy or StopAndWait()
-        self._overlap_cap: int | None = None
-        """The largest packet as long as chunks overlap; None when they do not."""
-        if lines is not None:
-            self._policy = EraseAware(total=len(data), page_size=link.page_size)
-            self._overlap_cap = console.max_packet(lines, self.limits.line_length)
+        self.regulator = Regulator(policy or policy_for(self.limits, len(data), link), trial=self.limits.trial)
+        """Of the window."""
         self._image = image
         self._sha = sha
         self._version = version
@@ -188,6 +136,23 @@ class Upload:
         return len(self._data)
 
     @property
+    def unheard(self) -> int | None:
+        """Bytes of the packet that begins this upload and was sent twice in vain; None once anything was answered.
+
+        It may be too large for the receiver, which then says nothing.
+        """
+        chunk = self._in_flight[0] if self._in_flight else None
+        silent = chunk is not None and chunk.tries > 1 and len(self.counters.progress) == 1
+        return len(chunk.packet) if chunk is not None and silent and self._malformed is None else None
+
+    def limit_packets(self, size: int) -> None:
+        """Go on with packets of at most `size` bytes, from the offset that the server has acknowledged."""
+        self.limits = replace(self.limits, max_packet=min(size, self.limits.max_packet))
+        self._cap = min(self._cap, self.limits.max_packet)
+        self._in_flight.clear()
+        self._next = self.acknowledged
+
+    @property
     def deadline(self) -> float:
         """When to call `due` again if nothing comes before: the oldest chunk's, the server takes them in order."""
         return self._in_flight[0].deadline if self._in_flight else float("-inf")
@@ -200,12 +165,13 @@ class Upload:
             oldest = self._in_flight[0]
             if now >= oldest.deadline:
                 return self._repeat(oldest, now)
-        if self._next >= len(self._data) or not self._policy.may_send(tuple(self._in_flight)):
+        room = self.regulator.policy.room(tuple(self._in_flight)) if self._next < len(self._data) else 0
+        if not room:
             return None
         if not self._started:
             self._started = True
             self.counters.progress.append((now, self.acknowledged))
-        chunk = self._make(self._next, self._sequences.take(), now, self._busy(now))
+        chunk = self._make(self._next, self._sequences.take(), now, room=room)
         return Transmission(self._send(chunk).packet)
 
     def receive(self, packet: bytes, now: float) -> bool:
@@ -230,26 +196,32 @@ class Upload:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _make(self, off: int, sequence: int, now: float, wait: float = 0.0) -> Chunk:
-        """A chunk whose turn comes after `wait` seconds, when what is in flight has been answered."""
+    def _make(self, off: int, sequence: int, now: float, room: int | None = None) -> Chunk:
+        """A chunk of at most `room` lines behind those in flight; None: one of any size that goes before them all."""
         request = UploadRequest(off=off, image=self._image if self._image and self.limits.repeat_image else None)
         if off == 0:
             request = UploadRequest(off=off, length=len(self._data), image=self._image, sha=self._sha)
         left = len(self._data) - off
-        cap = min(self._cap, self._overlap_cap or self._cap)
+        cap = self._cap
+        if room is not None and room < console.line_count(cap, self.limits.line_length):
+            cap = console.max_packet(room, self.limits.line_length)
         size = chunk_size(request, cap, self.limits, left)
         if size == 0:
             raise UploadFailed(
                 f"packets of at most {cap} bytes leave no room for data in the request at offset {off};"
                 " give a larger receive_size in [bootloader]"
             )
+        if room is not None:
+            size = self.regulator.policy.cut(off, size, tuple(self._in_flight))
         packet = encode(replace(request, data=self._data[off : off + size]), sequence, self._version)
         computed = self._link.exchange(console.wire_size(len(packet), self.limits.line_length)) + self._flash_time(
             off, size
         )
-        computed += wait
-        deadline = now + self._round_trip.timeout(computed)
-        return Chunk(off, size, sequence, packet, computed, now, deadline, 1)
+        computed += self._busy(now) if room is not None else 0.0
+        patience = _PATIENCE if self.regulator.is_open and room is not None else 0.0
+        deadline = now + self._round_trip.timeout(computed, patience=patience)
+        lines = console.line_count(len(packet), self.limits.line_length)
+        return Chunk(off, size, sequence, packet, computed, now, deadline, 1, lines)
 
     def _busy(self, now: float) -> float:
         """Seconds until the last chunk in flight should be answered."""
@@ -257,10 +229,12 @@ class Upload:
         return max(0.0, last.sent_at + last.computed - now) if last is not None else 0.0
 
     def _flash_time(self, off: int, size: int) -> float:
-        erased = len(self._data) if off == 0 and self.limits.erases_at_start else size
-        # The last chunk also erases the trailer's page.
+        # The last chunk also erases the page of the image trailer.
         extra = self._link.erase_page + self.limits.last_delay if off + size == len(self._data) else 0.0
-        return self._link.flash_time(off, erased) + extra
+        if self.limits.erases_at_start:
+            slot = self._link.flash_time(0, self.limits.slot_size) if off == 0 else 0.0
+            return slot + self._link.write_time(size) + extra
+        return self._link.flash_time(off, size) + extra
 
     def _send(self, chunk: Chunk) -> Chunk:
         self._in_flight.append(chunk)
@@ -327,6 +301,8 @@ class Upload:
             )
         if off == chunk.end:
             self._in_flight = [other for other in self._in_flight if other.end > off]
+            if chunk.tries == 1:
+                self.regulator.passed(chunk.size)
         else:
             self.counters.resyncs += 1
             self._lost()
@@ -345,14 +321,13 @@ class Upload:
         self._grow(chunk)
 
     def _lost(self) -> None:
-        if self._overlap_cap is not None and self.counters.retries + self.counters.resyncs >= _OVERLAP_LOSSES:
-            self._overlap_cap = None
-            self._policy = StopAndWait()
+        self.counters.trial_losses += self.regulator.lost()
 
     def _set_back(self, off: int) -> None:
         self._setbacks += 1
         if off == 0:
             self.counters.restarts += 1
+            self.counters.trial_losses -= self.regulator.excuse()
             self.resumed = False
         if self._setbacks > _SETBACKS:
             raise UploadFailed(

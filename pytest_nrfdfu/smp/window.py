@@ -1,12 +1,13 @@
-"""How many chunks of an upload may be in flight.
+"""How much of an upload may be in flight.
 
-One at a time is right for every server. MCUboot's serial recovery takes more under two conditions, since its UART
+One chunk at a time is right for every server. MCUboot's serial recovery takes more under two conditions, since its UART
 interrupt goes on to put lines into buffers while the main loop writes flash. First, the lines that wait behind the
 request at hand must find a buffer each, and the reader keeps the buffer of the last line that it took. Second, nothing
 may arrive while flash is erased: a CPU that executes from flash stands still for that long (nRF5340 product
 specification, chapter NVMC), and the UART's FIFO holds six bytes. It also stands still for each word written, but for
-no longer than four or five bytes take at 1 Mbaud. That is how MCUboot's code behaves on a modelled chip; nobody has
-tried it on a real one. So after repeated losses an upload goes on with one chunk at a time.
+no longer than four or five bytes take at 1 Mbaud. Where the link has hardware flow control the second condition is the
+hardware's business. That is how MCUboot's code behaves on a modelled chip; nobody has tried it on a real one, hence
+`regulator`, which gives a window up where it does not work.
 
 Source: MCUboot, boot/zephyr/serial_adapter.c (line buffers) and boot/boot_serial/src/boot_serial.c (bs_upload: erased
 is up to the page that a chunk ends in; the last chunk also erases the page of the image trailer).
@@ -15,65 +16,182 @@ is up to the page that a chunk ends in; the last chunk also erases the page of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-__all__ = ["Chunk", "EraseAware", "Policy", "StopAndWait", "waiting_lines"]
+from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.chunks import Chunk, Limits
+from pytest_nrfdfu.smp.timing import Link
 
+__all__ = [
+    "ANY",
+    "BufferCount",
+    "Chunk",
+    "EraseAware",
+    "FullWindow",
+    "Policy",
+    "StopAndWait",
+    "policy_for",
+    "waiting_lines",
+]
+
+ANY = 1 << 16
+"""Lines: as many as a packet may have."""
 _LEAST_WAITING_LINES = 5
-"""With fewer lines in a chunk its overhead is more than what overlapping saves."""
-
-
-class Chunk(NamedTuple):
-    """One chunk on its way."""
-
-    off: int
-    size: int
-    sequence: int
-    packet: bytes
-    computed: float
-    sent_at: float
-    deadline: float
-    tries: int
-
-    @property
-    def end(self) -> int:
-        """The offset after it."""
-        return self.off + self.size
+"""With fewer lines in a chunk of a window of two its overhead is more than what overlapping saves."""
+_MOST_WAITING_LINES = 7
+"""Of MCUboot's eight buffers. More were measured nowhere, whatever a configuration says."""
+_CHUNK_OVERHEAD = 41
+"""Bytes on the wire that one chunk more costs: 30 bytes of header, map and CRC, in base64."""
+_RESPONSE_WIRE = 40
+"""Bytes on the wire of an answer to a chunk."""
+_LATENCY = 2e-3
+"""Seconds, about, from the end of an answer to the beginning of the next chunk: USB polls once a millisecond."""
+_LEAST_ERASING = 64
+"""Bytes: about what one line carries. A smaller chunk would not be answered any sooner that one could tell."""
 
 
 class Policy(Protocol):
     """How much may be in flight."""
 
-    def may_send(self, in_flight: tuple[Chunk, ...]) -> bool:
-        """Whether another chunk may be sent while `in_flight` are unanswered."""
+    def room(self, in_flight: tuple[Chunk, ...]) -> int:
+        """How many lines the next chunk may have while `in_flight` are unanswered; 0: it must wait."""
+
+    def cut(self, off: int, size: int, in_flight: tuple[Chunk, ...]) -> int:
+        """How many of the `size` bytes at `off` to send as one chunk, at least 1."""
 
 
 class StopAndWait:
     """One chunk at a time: right for every server."""
 
-    def may_send(self, in_flight: tuple[Chunk, ...]) -> bool:
+    def room(self, in_flight: tuple[Chunk, ...]) -> int:
         """Only when nothing is unanswered."""
-        return not in_flight
+        return 0 if in_flight else ANY
+
+    def cut(self, off: int, size: int, in_flight: tuple[Chunk, ...]) -> int:
+        """All of it."""
+        del off, in_flight
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class BufferCount(StopAndWait):
+    """As many chunks as the server says that it has buffers (``buf_count`` of MCUmgr's parameters).
+
+    For an application's server, which reads on its own thread; MCUboot says 1.
+    """
+
+    count: int
+
+    def room(self, in_flight: tuple[Chunk, ...]) -> int:
+        """Until there are `count`."""
+        return ANY if len(in_flight) < max(1, self.count) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EraseAware:
-    """Two chunks, but nothing behind one that erases. `total` bytes are uploaded; a flash page has `page_size`."""
+class FullWindow(StopAndWait):
+    """As many chunks as the line buffers hold, for links with hardware flow control.
+
+    `lines` may wait behind the request at hand, in `count` - 1 chunks of equal size. A chunk that waits behind none may
+    have `first` lines.
+    """
+
+    lines: int
+    count: int = 2
+    first: int = ANY
+
+    def room(self, in_flight: tuple[Chunk, ...]) -> int:
+        """What is left of the line buffers, or nothing where that would be less than a chunk's share."""
+        if not in_flight:
+            return self.first
+        share = max(1, self.lines // max(1, self.count - 1))
+        free = self.lines - sum(chunk.lines for chunk in in_flight[1:])
+        return share if len(in_flight) < self.count and free >= share else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseAware(FullWindow):
+    """The same without flow control: nothing behind a chunk that erases, until it is answered.
+
+    `total` bytes are uploaded. `link` tells the size of a page, and what wire and flash take, by which the chunks that
+    erase are cut. `at_start`: the chunk with offset 0 erases everything.
+    """
 
     total: int
-    page_size: int
+    link: Link
+    at_start: bool = False
+    align: int = 4
 
-    def may_send(self, in_flight: tuple[Chunk, ...]) -> bool:
-        """Behind one chunk that only writes."""
-        return not in_flight or (len(in_flight) == 1 and not self._erases(in_flight[0]))
+    def room(self, in_flight: tuple[Chunk, ...]) -> int:
+        """As in a full window, but nothing behind a chunk that erases."""
+        if in_flight and self.erases(in_flight[-1].off, in_flight[-1].size):
+            return 0
+        return FullWindow.room(self, in_flight)
 
-    def _erases(self, chunk: Chunk) -> bool:
-        begins_page = chunk.off % self.page_size == 0
-        reaches_page = chunk.off // self.page_size != (chunk.end - 1) // self.page_size
-        return begins_page or reaches_page or chunk.end >= self.total
+    def erases(self, off: int, size: int) -> bool:
+        """Whether the `size` bytes at `off` touch a page that is not erased yet, or are the last ones."""
+        if off == 0 or off + size >= self.total:
+            return True
+        page = self.link.page_size
+        return not self.at_start and (off - 1) // page != (off + size - 1) // page
+
+    def cut(self, off: int, size: int, in_flight: tuple[Chunk, ...]) -> int:
+        """Cut chunks that erase so that the line is idle for the shortest time.
+
+        What of such a chunk goes over the wire while the one before it is written and answered costs nothing. The rest
+        of it delays the erase, and is written after it, while nothing else can be sent. So that much is best, and bytes
+        of the page before go into a chunk of their own if writing them late would take longer than that chunk costs.
+        """
+        if off + size >= self.total or not self.erases(off, size):
+            return size
+        best = self._best_erasing(in_flight[-1].size if in_flight else 0)
+        before = -off % self.link.page_size  # bytes that belong to a page erased already
+        if before == 0 or before >= size:
+            return min(size, best)
+        crossing = max(best, before + self.align)
+        late = self.link.write_time(max(0, crossing - best))
+        return min(size, crossing) if late <= self.link.wire_time(_CHUNK_OVERHEAD) else before
+
+    def _best_erasing(self, behind: int) -> int:
+        """Bytes that go over the wire while `behind` bytes are written and answered."""
+        overlap = self.link.write_time(behind) + self.link.wire_time(_RESPONSE_WIRE) if behind else 0.0
+        per_byte = self.link.wire_time(console.LINE_LENGTH) / console.RAW_PER_LINE
+        size = int(overlap / per_byte) - _CHUNK_OVERHEAD if per_byte else ANY
+        return max(_LEAST_ERASING, size - size % self.align)
 
 
-def waiting_lines(line_buffers: int | None) -> int | None:
-    """How many lines a chunk may have to wait behind another; None where that is not known, or not worth it."""
-    lines = (line_buffers or 0) - 1
-    return lines if lines >= _LEAST_WAITING_LINES else None
+def waiting_lines(line_buffers: int | None, window: int = 2) -> int | None:
+    """How many lines may wait behind a request; None where that is not known, or not worth a window.
+
+    A window of more than two has chunks of two lines at least, because one line carries mostly overhead.
+    """
+    lines = min((line_buffers or 0) - 1, _MOST_WAITING_LINES)
+    least = max(_LEAST_WAITING_LINES, 2 * (window - 1))
+    return lines if window > 1 and lines >= least else None
+
+
+def policy_for(limits: Limits, total: int, link: Link) -> Policy:
+    """The window that `limits` allow for an upload of `total` bytes."""
+    lines = waiting_lines(limits.line_buffers, limits.window)
+    if lines is None:
+        return StopAndWait()
+    first = _first_lines(lines, limits, link)
+    if limits.flow_control:
+        return FullWindow(lines=lines, count=limits.window, first=first)
+    return EraseAware(
+        lines=lines,
+        count=limits.window,
+        first=first,
+        total=total,
+        link=link,
+        at_start=limits.erases_at_start,
+        align=limits.align,
+    )
+
+
+def _first_lines(lines: int, limits: Limits, link: Link) -> int:
+    """The size of a chunk that waits behind none: the largest, if it is written while `lines` come in behind it.
+
+    It has the least overhead. But on a fast wire the line would be idle until its answer comes.
+    """
+    busy = link.write_time(limits.max_packet) + link.wire_time(_RESPONSE_WIRE) + _LATENCY
+    return ANY if busy <= link.wire_time(lines * console.LINE_LENGTH) else lines

@@ -142,7 +142,9 @@ def test_a_reset_in_between_begins_it_again_and_is_noted(stubborn, builds):
     stubborn.admin.reset_after(uploads=6, cause="POWER_ON")
     report = Dfu(stubborn.unit).update(builds[0])
     assert report.verified
-    assert report.notes == ("the bootloader had been reset: the upload began again at 0 (1 times)",)
+    assert report.notes[0] == "the bootloader had been reset: the upload began again at 0 (1 times)"
+    assert report.trial_losses == 0
+    assert stubborn.unit.memory.get(stubborn.unit.memory_key).window == "unknown", "a reset says nothing about a window"
     assert report.resyncs >= 1
     assert report.bytes == len(builds[0].image.data)
 

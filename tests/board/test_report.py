@@ -46,6 +46,7 @@ def test_json_holds_every_field_and_bytes_as_hex():
         "window": 1,
         "retries": 0,
         "resyncs": 0,
+        "trial_losses": 0,
         "entry": "",
         "timeline": [{"name": "upload", "start": 1.0, "end": 1.5}],
         "notes": ["taken up"],

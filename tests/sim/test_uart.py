@@ -170,6 +170,8 @@ def test_rates_are_set_by_name_for_one_direction_or_both():
         "from_board_drop_rate": 0.25,
         "to_board_flip_rate": 0.125,
         "from_board_flip_rate": 0.0,
+        "to_board_line_loss": 0.0,
+        "from_board_line_loss": 0.0,
     }
     with pytest.raises(ValueError, match="from_board_drop_rate"):
         faults.set_rate("droprate", 0.5)
@@ -189,3 +191,33 @@ def test_a_trip_counts_down():
     for wrong in ({"action": "explode", "uploads": 1}, {"action": "hang"}, {"action": "hang", "upload": 1}):
         with pytest.raises(ValueError, match=r"action|uploads"):
             faults.set_trip(wrong)
+
+
+# --- flow control, latency, lost lines ------------------------------------------------------------------------------
+
+
+def test_flow_control_holds_back_what_the_fifo_cannot_take():
+    """RTS stops the host in a stall; what it had on its way comes after it, complete and in order."""
+    uart = Uart(UartConfig(flow_control=True))
+    data = bytes(range(100))
+    uart.receive(data, 0.0)
+    uart.stall(50 * BYTE)
+    assert uart.counters.overrun == 0
+    assert uart.interrupts(50 * BYTE) == data[:6]
+    assert uart.interrupts((50 + 93) * BYTE + 1e-9) == data[6:99], "they begin when the stall has ended"
+    assert uart.interrupts((50 + 94) * BYTE + 1e-9) == data[99:]
+
+
+def test_lines_are_lost_as_a_whole_and_their_time_passes():
+    whole = [f"line {number}\n".encode() for number in range(400)]
+    faults = Faults(seed=1)
+    faults.set_rate("to_board_line_loss", 0.1)
+    uart = Uart(UartConfig(), faults)
+    for start in range(0, 4000, 7):  # however the host cuts its writes
+        uart.receive(b"".join(whole)[start : start + 7], 0.0)
+    arrived = uart.interrupts(1e9).splitlines(keepends=True)
+    lost = len(whole) - len(arrived)
+    assert set(arrived) <= set(whole)
+    assert lost == faults.to_board.lines_lost
+    assert 20 < lost < 60
+    assert uart.complete(0.0) == pytest.approx(sum(map(len, whole)) * BYTE)

@@ -1,0 +1,82 @@
+"""What the bootloader on a unit takes, and whether a window is used: by its word, the build, the profile, or measured.
+
+A window is chosen and earned as ``[bootloader] window`` says: ``"auto"`` tries one in the first 64 KiB of the first
+upload to this unit with this bootloader, and keeps to what that showed. Bootloaders before nRF Connect SDK 2.6 get
+none: a queued command waits there for the next byte (MCUboot, commit 6ba46c0b).
+"""
+
+from __future__ import annotations
+
+from pytest_nrfdfu.board.window_memory import Known
+from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.image.bootloader import BootloaderProfile
+from pytest_nrfdfu.smp.chunks import Limits
+from pytest_nrfdfu.smp.regulator import TRIAL_BYTES, Verdict
+from pytest_nrfdfu.smp.upload import Upload
+
+__all__ = ["findings", "key", "limits_for", "window_notes"]
+
+_DECODE_OVERHEAD = 4
+"""The decode buffer holds the packet beside length and CRC (measured with MCUboot's code)."""
+_AUTO = 2
+"""Chunks in flight: of the windows that fit eight line buffers the one with the largest chunks."""
+
+
+def key(unit: str, config: BoardConfig, profile: BootloaderProfile) -> str:
+    """What a measurement holds for: this unit, this bootloader, this wire."""
+    uart = config.uart
+    parts = (
+        unit,
+        profile.name,
+        f"{profile.receive_size} bytes",
+        f"{profile.line_buffers} lines",
+        f"{uart.baudrate} baud",
+        f"flow control {uart.flow_control}",
+    )
+    return ", ".join(parts)
+
+
+def limits_for(
+    config: BoardConfig, profile: BootloaderProfile, size: int, known: Known, *, flow_control: bool
+) -> Limits:
+    """The limits of an upload. `size`: the receive size in bytes; `flow_control`: the bootloader's UART has it too."""
+    asked = config.bootloader.window
+    earned = 1 if known.window == "lossy" else _AUTO
+    window = earned if asked == "auto" else asked
+    slot_size = config.app_image.slot_size
+    return Limits(
+        max_packet=min(size, known.receive_size or size) - _DECODE_OVERHEAD,
+        line_length=min(profile.line_length - 1, Limits().line_length),
+        erases_at_start=not profile.erase_progressively,
+        slot_size=slot_size or Limits().slot_size,
+        repeat_image=not profile.image_at_start_only,
+        line_buffers=profile.line_buffers if window > 1 and profile.queues_commands else None,
+        window=max(window, _AUTO),
+        flow_control=flow_control and config.uart.flow_control == "rtscts",
+        trial=asked == "auto" and known.window == "unknown",
+    )
+
+
+def findings(upload: Upload, limits: Limits) -> dict[str, str | int]:
+    """What an upload that began with `limits` has shown, as fields of `Known`; empty if nothing."""
+    verdict = upload.regulator.verdict
+    found: dict[str, str | int] = {}
+    if verdict is not Verdict.NONE:
+        found |= {"window": verdict.value, "losses": upload.counters.trial_losses}
+    if upload.limits.max_packet < limits.max_packet:
+        found |= {"receive_size": upload.limits.max_packet + _DECODE_OVERHEAD}
+    return found
+
+
+def window_notes(upload: Upload) -> list[str]:
+    """What an upload has shown of its window, for its report."""
+    counters, regulator = upload.counters, upload.regulator
+    if regulator.verdict is Verdict.CLEAN:
+        return [f"a window of {counters.window} chunks was tried over {TRIAL_BYTES >> 10} KiB without a loss: it stays"]
+    if regulator.verdict is Verdict.LOSSY:
+        tried = f"a window of {counters.window} chunks was tried and given up at the first loss"
+        return [f"{tried}, which may be the window's and not the link's: one chunk at a time from now on"]
+    if regulator.fallbacks:
+        times = "once" if regulator.fallbacks == 1 else f"{regulator.fallbacks} times"
+        return [f"chunks were lost with a window open: it was closed {times}, and chunks were sent one at a time"]
+    return []
