@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pytest_nrfdfu.config_lines import Table
 
-__all__ = ["SimConfig", "SimFault"]
+__all__ = ["SimBehaviour", "SimConfig", "SimFault"]
 
 SimFault = Literal[
     "uart-silent",
@@ -26,10 +26,21 @@ SimFault = Literal[
 ]
 """A wire that is not there, or wrong: the board's TX, its RX, the host's TX and RX joined, the recovery line (not
 connected, active at the wrong level), nRESET (not connected); no supply; and what can be wrong with a probe."""
+SimBehaviour = Literal["runs", "confirms", "hangs", "silent", "faults", "halts", "boot-loops"]
+"""What a simulated application does after it was started; see ``nrfdfu sim --help``."""
 _SWITCHES = frozenset(
-    {"locked", "secure_locked", "loses_dp_on_pin_reset", "network_core", "uart_vanishes", "flow_control"}
+    {
+        "bootloader_log",
+        "flow_control",
+        "locked",
+        "loses_dp_on_pin_reset",
+        "network_core",
+        "secure_locked",
+        "staging",
+        "uart_vanishes",
+    }
 )
-_SINGULAR = {"faults": "--fault"}
+_SINGULAR = {"applications": "--application", "faults": "--fault"}
 
 
 class SimConfig(Table):
@@ -74,8 +85,19 @@ class SimConfig(Table):
     images: Literal[1, 2] | None = None
     network_core_number: int | None = None
     pcd_delay: float | None = None
+    swap: Literal["move", "offset", "overwrite"] | None = None
+    """How the bootloader upgrades; not told: as its profile, or overwrite where it has two images."""
+    bootloader_log: bool = False
+    """The bootloader logs on the console."""
     application_smp: Literal["none", "old", "full"] | None = None
-    """The application's SMP server: none, one that knows no boot_mode in OS reset (before Zephyr 4.2), a full one."""
+    """The application's SMP server: none, a full one, or an old one, which knows no boot_mode in OS reset, overwrites
+    no image that is pending, and compares no digest."""
+    application_erase: Literal["at-start", "progressive"] | None = None
+    """When an upload to the application erases: with its first chunk, or page by page."""
+    applications: dict[str, SimBehaviour] = Field(default_factory=dict)
+    """What images do, by their version; ``*``: those of any other version."""
+    staging: bool = False
+    """The application also takes updates on a TCP port of its own (the simulator's endpoint ``staging``)."""
     boot_mode_prefix: str | None = None
     """Hexadecimal bytes in front of the retained boot mode."""
     boot_mode_checksum: Literal["none", "crc8", "crc16", "crc32"] | None = None
@@ -96,6 +118,8 @@ class SimConfig(Table):
                     arguments += [option] if value else []
                 else:
                     arguments.append(option if value else "--no-" + option[2:])
+            elif isinstance(value, dict):
+                arguments += [f"{_SINGULAR[key]}={name}={item}" for name, item in value.items()]
             elif isinstance(value, tuple):
                 arguments += [part for item in value for part in (_SINGULAR.get(key, option), item)]
             else:

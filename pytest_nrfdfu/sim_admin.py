@@ -219,6 +219,13 @@ class SimAdmin:
             found["valid"],
         )
 
+    def trailer(self, slot: int = 0) -> dict[str, str]:
+        """What a slot's trailer says.
+
+        ``magic``, ``copy_done`` and ``image_ok`` are set, unset or bad; ``swap_type`` is none, test, permanent, revert.
+        """
+        return dict(self._call("trailer", slot=slot))
+
     def read_flash(self, address: int, size: int) -> bytes:
         """Flash of the application core."""
         data = b""

@@ -7,7 +7,7 @@ from pytest_nrfdfu.config import load, shipped_configs
 from pytest_nrfdfu.config_lines import SerialLine
 
 FILES = {path.stem: path for path in shipped_configs().glob("*.toml")}
-SIMULATED = {"nrf5340dk-sim", "nrf5340dk-sim-115200", "nrf5340dk-sim-netcore"}
+SIMULATED = {"nrf5340dk-sim", "nrf5340dk-sim-115200", "nrf5340dk-sim-app", "nrf5340dk-sim-netcore"}
 REAL = set(FILES) - SIMULATED
 
 

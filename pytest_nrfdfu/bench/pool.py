@@ -70,6 +70,8 @@ class _Use:
             opened.callback(unit.close)
             unit.open()
             self.opened = opened.pop_all()
+        if simulator is not None:
+            unit.endpoints = simulator.endpoints
         self.unit, self.simulator = unit, simulator
 
     def close(self) -> None:

@@ -73,6 +73,11 @@ class Simulator:
         """``host:port`` of its admin port."""
         return self.endpoints["admin"]
 
+    @property
+    def staging(self) -> str | None:
+        """``host:port`` of the application's own update service; None without one."""
+        return self.endpoints.get("staging")
+
     def _ready(self) -> dict[str, str]:
         pipe = self._child.stdout
         line = _line(pipe, time.monotonic() + _START_TIMEOUT) if pipe is not None else b""
@@ -136,6 +141,8 @@ class Simulator:
         # Not the key: whether images are checked before they are sent is the suite's choice.
         shared = (BootloaderConfig.model_fields.keys() & SimConfig.model_fields.keys()) - {"public_key"}
         values: dict[str, Any] = {"profile": sim.bootloader, **sim.model_dump(include=shared, exclude_none=True)}
+        if values.get("images", 1) > 1:
+            values.setdefault("swap", "overwrite")  # as the simulator does
         return BootloaderConfig.model_validate(values | told.model_dump(exclude={"profile"}, exclude_none=True))
 
     def stop(self) -> None:

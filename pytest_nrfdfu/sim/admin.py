@@ -134,6 +134,10 @@ class Admin:
         """SHA-256 of the first `size` bytes of a slot (all without), and how its image calls itself."""
         return self._board.slot_contents(slot, size)._asdict()
 
+    def trailer(self, slot: int = 0) -> Json:
+        """What a slot's trailer says: ``magic``, ``swap_type``, ``copy_done``, ``image_ok``."""
+        return self._board.trailer(slot)
+
     def read_flash(self, address: int, size: int) -> str:
         """Up to 64 KiB of the application core's flash, in hex."""
         _require(isinstance(address, int) and isinstance(size, int), "address and size are numbers")
@@ -160,6 +164,7 @@ METHODS = (
     "set_reset_pin",
     "shutdown",
     "traffic",
+    "trailer",
 )
 
 

@@ -7,88 +7,86 @@ a test can tell which image was started.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-from pytest_nrfdfu.image.format import (
-    HASH_TLVS,
-    HEADER_SIZE,
-    MAGIC,
-    PROTECTED_TLV_INFO_MAGIC,
-    TLV_HEADER,
-    TLV_INFO,
-    TLV_INFO_MAGIC,
-    ImageHeader,
-    Version,
-)
-from pytest_nrfdfu.sim.firmware import Effect, Idle, Memory, Send, Sleep
+from pytest_nrfdfu.sim.app_behaviour import VersionBehaviour, behaviour_of, fault_dump
+from pytest_nrfdfu.sim.app_identity import ImageIdentity, identify
+from pytest_nrfdfu.sim.app_staging import StagingService
+from pytest_nrfdfu.sim.firmware import Effect, Idle, Memory, Reboot, Send, Sleep
 from pytest_nrfdfu.sim.slots import SlotArea
 
-__all__ = ["BOOT_BANNER", "Application", "ImageIdentity", "SmpService", "application_starter", "identify"]
+__all__ = ["BOOT_BANNER", "Abilities", "Application", "ImageIdentity", "SmpService", "application_starter", "identify"]
 
 BOOT_BANNER = b"*** Booting Zephyr OS build v4.4.0 ***\r\n"
 """As Zephyr prints it (kernel/banner.c, with CONFIG_BOOT_BANNER); its console ends lines with CR LF."""
 _BOOT_DELAY = 5e-3
 """Seconds from the vector table to the first byte of the banner. A guess: no source gives one."""
+_LOOP_DELAY = 0.05
+"""Seconds until an application resets that does nothing else."""
+_FAULT_DELAY = 0.01
+"""Seconds from the banner to the fault."""
+_FAULT_OFFSET = 0x45A
+"""Of the faulting instruction in its slot: somewhere behind the header."""
 
 
-class ImageIdentity(NamedTuple):
-    """What an image says about itself. `hash` is empty where it carries none."""
-
-    version: Version
-    hash: bytes
-
-
-def _find_hash(memory: Memory, address: int, end: int) -> bytes:
-    """The value of the hash TLV in the TLV areas from `address` on; nothing beyond `end` is read."""
-    while address + TLV_INFO.size <= end:
-        magic, size = TLV_INFO.unpack(memory.read(address, TLV_INFO.size))
-        if magic not in {TLV_INFO_MAGIC, PROTECTED_TLV_INFO_MAGIC} or address + size > end:
-            return b""
-        at, address = address + TLV_INFO.size, address + max(size, TLV_INFO.size)
-        while at + TLV_HEADER.size <= address:
-            kind, length = TLV_HEADER.unpack(memory.read(at, TLV_HEADER.size))
-            at += TLV_HEADER.size
-            if kind in HASH_TLVS and at + length <= address:
-                return memory.read(at, length)
-            at += length
-    return b""
-
-
-def identify(memory: Memory, area: SlotArea) -> ImageIdentity | None:
-    """Version and hash of the image in `area`, unchecked; None where there is none."""
-    header = ImageHeader.unpack(memory.read(area.address, HEADER_SIZE))
-    if header.magic != MAGIC:
-        return None
-    return ImageIdentity(header.version, _find_hash(memory, area.address + header.tlv_offset, area.address + area.size))
-
-
-class SmpService(Protocol):
-    """An SMP server inside the application; see `app_smp`."""
-
-    def feed(self, data: bytes) -> None:
-        """Bytes from the UART."""
+class Service(Protocol):
+    """Something that the application serves; see `app_smp` and `app_staging`."""
 
     def serve(self) -> Generator[Effect, None, None]:
         """Answer what was received."""
 
 
-class Application:
-    """Prints the boot banner and its identity, then waits for ever, or serves SMP if it has a server.
+class SmpService(Service, Protocol):
+    """An SMP server on the console's UART."""
 
-    What it receives without one is dropped.
+    def feed(self, data: bytes) -> None:
+        """Bytes from the UART."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What each run of an application is made with."""
+
+    behaviours: tuple[VersionBehaviour, ...] = ()
+    """What images do, by version; others run."""
+    make_smp: Callable[[], SmpService] | None = None
+    make_staging: Callable[[], StagingService] | None = None
+    confirm: Callable[[], Generator[Effect, None, object]] | None = None
+    """Marks the running image as confirmed, for the behaviour that does."""
+
+
+_NO_ABILITIES = Abilities()
+
+
+class Application:
+    """Prints the boot banner and its identity, then waits for ever, or serves what it has; or behaves badly.
+
+    What it receives without an SMP server is dropped.
     """
 
     name = "application"
 
     def __init__(
-        self, memory: Memory, area: SlotArea, *, boot_delay: float = _BOOT_DELAY, smp: SmpService | None = None
+        self,
+        memory: Memory,
+        area: SlotArea,
+        *,
+        boot_delay: float = _BOOT_DELAY,
+        abilities: Abilities = _NO_ABILITIES,
     ) -> None:
         self.area = area
         self.listening = False
         """Whether it has started its UART."""
-        self._memory = memory
+        self.staging: StagingService | None = None
+        """Its own update service, once it runs."""
+        self._image = identify(memory, area)
         self._boot_delay = boot_delay
-        self._smp = smp
+        self._abilities = abilities
+        version = None if self._image is None else str(self._image.version)
+        self._behaviour = behaviour_of(version, abilities.behaviours)
+        serves = self._behaviour in {"runs", "confirms", "silent"}
+        self._smp = abilities.make_smp() if serves and abilities.make_smp is not None else None
 
     def interrupt(self, data: bytes) -> None:
         """What comes before the UART was started is lost."""
@@ -97,28 +95,50 @@ class Application:
 
     def main(self) -> Generator[Effect, None, None]:
         """From the vector table on."""
+        behaviour = self._behaviour
         yield Sleep(self._boot_delay)
+        if behaviour == "boot-loops":
+            yield Sleep(_LOOP_DELAY)
+            yield Reboot()
         self.listening = True
-        yield Send(BOOT_BANNER + self._greeting())
+        if behaviour != "silent":
+            yield Send(BOOT_BANNER + self._greeting())
+        if behaviour == "confirms" and self._abilities.confirm is not None:
+            yield from self._abilities.confirm()
+        if behaviour in {"faults", "halts"}:
+            yield from self._fault(halts=behaviour == "halts")
+        elif behaviour != "hangs":
+            yield from self._serve()
+
+    def _fault(self, *, halts: bool) -> Generator[Effect, None, None]:
+        yield Sleep(_FAULT_DELAY)
+        yield Send(fault_dump(address=self.area.address + _FAULT_OFFSET, halts=halts))
+        if not halts:
+            yield Reboot()
+
+    def _serve(self) -> Generator[Effect, None, None]:
+        make_staging = self._abilities.make_staging
+        self.staging = None if make_staging is None else make_staging()
+        services: tuple[Service | None, ...] = (self._smp, self.staging)
         while True:
-            if self._smp is not None:
-                yield from self._smp.serve()
+            for service in services:
+                if service is not None:
+                    yield from service.serve()
             yield Idle()
 
     def _greeting(self) -> bytes:
-        found = identify(self._memory, self.area)
-        if found is None:
+        if self._image is None:
             return b"nrfdfu-sim: no image\r\n"
-        digest = found.hash.hex() or "none"
-        return f"nrfdfu-sim: application {found.version} hash {digest}\r\n".encode()
+        digest = self._image.hash.hex() or "none"
+        return f"nrfdfu-sim: application {self._image.version} hash {digest}\r\n".encode()
 
 
 def application_starter(
-    memory: Memory, *, boot_delay: float = _BOOT_DELAY, make_smp: Callable[[], SmpService] | None = None
+    memory: Memory, *, boot_delay: float = _BOOT_DELAY, abilities: Abilities = _NO_ABILITIES
 ) -> Callable[[SlotArea], Application]:
-    """What the bootloader calls with the slot that it starts. `make_smp` makes the SMP server of each run."""
+    """What the bootloader calls with the slot that it starts."""
 
     def start(area: SlotArea) -> Application:
-        return Application(memory, area, boot_delay=boot_delay, smp=None if make_smp is None else make_smp())
+        return Application(memory, area, boot_delay=boot_delay, abilities=abilities)
 
     return start

@@ -8,8 +8,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 from pytest_nrfdfu.image.bootloader import PROFILES, BootloaderProfile, network_upload_number
+from pytest_nrfdfu.sim.app_behaviour import VersionBehaviour
+from pytest_nrfdfu.sim.app_identity import identify
+from pytest_nrfdfu.sim.app_slots import ApplicationSlots
 from pytest_nrfdfu.sim.app_smp import SmpServer
-from pytest_nrfdfu.sim.application import Application, application_starter, identify
+from pytest_nrfdfu.sim.app_staging import SavedProgress, StagingService
+from pytest_nrfdfu.sim.app_upload import EraseWhen, ImageOptions
+from pytest_nrfdfu.sim.application import Abilities, Application, application_starter
 from pytest_nrfdfu.sim.bootloader import Bootloader
 from pytest_nrfdfu.sim.chip import Buffer, Chip, ResetCause
 from pytest_nrfdfu.sim.faults import Faults
@@ -29,7 +34,8 @@ __all__ = ["ApplicationSmp", "BoardOptions", "SimBoard", "SlotContents"]
 _WORD = 4
 _PAGE = 4096
 ApplicationSmp = Literal["none", "old", "full"]
-"""The application's SMP server: none, one of a Zephyr before 4.2 (OS reset knows no boot mode), a full one."""
+"""The application's SMP server: none; an old one, before Zephyr 4.2 (OS reset knows no boot mode), built so that it
+overwrites no pending image and compares no digest; or a full one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,13 @@ class BoardOptions:
     retention: Retention = field(default_factory=Retention)
     """How the boot mode is kept."""
     application_smp: ApplicationSmp = "none"
+    application_erase: EraseWhen = "at-start"
+    applications: tuple[VersionBehaviour, ...] = ()
+    """What images do, by version; others run."""
+    staging: bool = False
+    """The application has an update service of its own, besides SMP."""
+    bootloader_log: bool = False
+    """MCUboot logs on the console."""
     loses_dp_on_pin_reset: bool = False
     seed: int = 0
     drop_rate: float = 0.0
@@ -117,8 +130,9 @@ class SimBoard:
         self.tap = Tap()
         self.traffic = Traffic(options.uart)
         self.network_core = NetworkCore(self.chip, NRF5340_VIRTUAL_SLOT, options.pcd) if options.network_core else None
-        make_smp = None if options.application_smp == "none" else self._make_smp
-        self._start_application = application_starter(self.chip, make_smp=make_smp)
+        self._trailers = Trailers(Slots(self.chip, self.slots), options.profile.swap)
+        self._saved = SavedProgress()
+        self._start_application = application_starter(self.chip, abilities=self._abilities())
         self._bootloader: Bootloader | None = None
         self._past = _Past()
         self._pin_low: set[str] = set()
@@ -151,11 +165,22 @@ class SimBoard:
             number = network_upload_number(direct_upload=profile.direct_upload, images=profile.images)
         return PcdHooks(self.chip, NRF5340_VIRTUAL_SLOT, number, options.pcd)
 
+    def _abilities(self) -> Abilities:
+        options = self.options
+        slots = ApplicationSlots(self._trailers, options.profile.images)
+        return Abilities(
+            behaviours=options.applications,
+            make_smp=None if options.application_smp == "none" else self._make_smp,
+            make_staging=(lambda: StagingService(slots, self._saved)) if options.staging else None,
+            confirm=lambda: self._trailers.set_confirmed(0),
+        )
+
     def _make_smp(self) -> SmpServer:
         options = self.options
-        trailers = Trailers(Slots(self.chip, self.slots), options.profile.swap)
-        retention = options.retention if options.application_smp == "full" else None
-        return SmpServer(self.chip, trailers, options.profile.images, retention)
+        full = options.application_smp == "full"
+        image_options = ImageOptions(erase=options.application_erase, erases_pending=full, checks=full)
+        retention = options.retention if full else None
+        return SmpServer(self.chip, self._trailers, options.profile.images, retention, options=image_options)
 
     def _make_bootloader(self) -> Bootloader:
         if self._bootloader is not None:
@@ -169,6 +194,7 @@ class SimBoard:
             stay_in_recovery=self.options.stay_in_recovery,
             hooks=self._hooks(),
             retention=self.options.retention,
+            log=self.options.bootloader_log,
         )
         self._bootloader.suffer(self.faults.uploads)
         return self._bootloader
@@ -205,6 +231,13 @@ class SimBoard:
         return program if not off and isinstance(program, Bootloader | Application) and program.listening else None
 
     @property
+    def staging(self) -> StagingService | None:
+        """The running application's own update service, None while there is none."""
+        program = self.machine.program
+        off = not self.chip.powered or self.chip.in_reset
+        return program.staging if isinstance(program, Application) and not off else None
+
+    @property
     def program(self) -> str:
         """What runs now: ``bootloader``, ``application`` or ``none``."""
         program = self.machine.program
@@ -225,13 +258,26 @@ class SimBoard:
         size = area.size if size is None else size
         if not 0 <= size <= area.size:
             raise ValueError(f"slot {number} has {area.size} bytes, not {size}")
-        found = identify(self.chip, area)
+        found = identify(self.chip, area, self._trailers.image_start(area))
         return SlotContents(
             hashlib.sha256(self.chip.read(area.address, size)).hexdigest(),
             None if found is None else str(found.version),
             None if found is None else found.hash.hex(),
             self._bootloader is not None and self._bootloader.holds_valid_image(area),
         )
+
+    def trailer(self, number: int) -> dict[str, Any]:
+        """What a slot's trailer says, for JSON: each field is ``set``, ``unset`` or ``bad``, `swap_type` a word."""
+        area = self.slot(number)
+        if area.virtual:
+            raise ValueError(f"slot {number} is not in this core's flash")
+        state = self._trailers.read(area)
+        return {
+            "magic": state.magic.name.lower(),
+            "swap_type": state.swap_type.name.lower(),
+            "copy_done": state.copy_done.name.lower(),
+            "image_ok": state.image_ok.name.lower(),
+        }
 
     def read_flash(self, address: int, size: int) -> bytes:
         """Flash of the application core."""

@@ -4,7 +4,7 @@ The order of the ways is that of main() in MCUboot's boot/zephyr/main.c:
 
 1. recovery pin held, after power-on or a pin reset (io_detect_pin and io_boot_skip_serial_recovery)
 2. pin reset (io_detect_pin_reset)
-3. boot_go: the primary slot is validated
+3. boot_go: images are swapped where trailers ask for it (`swap`), and the primary slot is validated
 4. retained boot mode (io_detect_boot_mode)
 5. a window in which any SMP request keeps the chip in recovery (boot_serial_check_start)
 6. no valid image
@@ -20,14 +20,16 @@ from typing import Protocol
 
 from pytest_nrfdfu.errors import ConfigError
 from pytest_nrfdfu.image.bootloader import BootloaderProfile
-from pytest_nrfdfu.image.format import MAGIC
+from pytest_nrfdfu.image.format import ERASED, MAGIC
 from pytest_nrfdfu.image.keys import PublicKey, parse_public_key
+from pytest_nrfdfu.sim.boot_log import BootLog
 from pytest_nrfdfu.sim.console_rx import LineBuffers, PacketReceiver
 from pytest_nrfdfu.sim.firmware import Effect, Erase, Idle, Memory, Program, Sleep, Start
 from pytest_nrfdfu.sim.pcd import PcdHooks
 from pytest_nrfdfu.sim.recovery import Recovery
 from pytest_nrfdfu.sim.retention import RetainedMemory, Retention
 from pytest_nrfdfu.sim.slots import NRF5340_SLOTS, Geometry, SlotArea, Slots
+from pytest_nrfdfu.sim.swap import BootPanic, Swapper
 from pytest_nrfdfu.sim.trailer import Trailers
 from pytest_nrfdfu.sim.upload_faults import UploadFaults
 from pytest_nrfdfu.sim.validate import Validator, read_header
@@ -42,6 +44,7 @@ BOOT_MODE_BOOTLOADER = 1
 _DEBOUNCE = 0.05
 _PIN_SAMPLE = 0.001
 """Seconds before the recovery pin is sampled again, and between samples, with a detect delay (io.c)."""
+_ERASED_MAGIC = bytes([ERASED]) * 4
 _WINDOW_STEP = 0.01
 """Seconds in which the wait-for-dfu window is counted down."""
 
@@ -74,10 +77,10 @@ class Bootloader:
     `start_application` gives the program for a valid slot. `public_key` is the content of a key file (ValueError if it
     holds none that MCUboot knows); without one only the SHA TLV is checked. `stay_in_recovery` leaves out all the ways
     but serial recovery. `hooks` are there in a bootloader that updates the network core. `retention` is where the boot
-    mode is kept.
+    mode is kept. With `log` it writes MCUboot's log to the console.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a fact about the build or the chip
         self,
         profile: BootloaderProfile,
         hardware: Hardware,
@@ -89,7 +92,9 @@ class Bootloader:
         stay_in_recovery: bool = False,
         hooks: PcdHooks | None = None,
         retention: Retention = Retention(),  # noqa: B008 - frozen
+        log: bool = False,
     ) -> None:
+        self._log = BootLog(log)
         self._hooks = hooks
         self._retention = retention
         self._profile = profile
@@ -100,6 +105,7 @@ class Bootloader:
         trailers = Trailers(self._slots, profile.swap)
         key = None if public_key is None else _read_key(public_key)
         self._validator = Validator(self._slots, key, trailers.max_image_size)
+        self._swapper = Swapper(trailers, self._validator, profile.images, self._log, hooks)
         self._lines = LineBuffers(profile.line_buffers, profile.line_length)
         self._receiver = PacketReceiver(profile.receive_size)
         self._recovery = Recovery(profile, trailers, self._validator, self._receiver, hooks)
@@ -160,6 +166,8 @@ class Bootloader:
 
     def main(self) -> Generator[Effect, None, None]:
         """One boot, until recovery resets the chip, the application starts, or nothing boots."""
+        yield from self._log.banner()
+        yield from self._log.info("Starting bootloader")
         if self._hooks is not None:
             self._hooks.start()
         if self._stay_in_recovery or (yield from self._enters_early()):
@@ -167,16 +175,25 @@ class Bootloader:
             return
         window = "wait-for-dfu" in self._profile.entrances
         self._listening = window  # so that the first request may come while the image is validated
-        application = yield from self._boot_go()
+        try:
+            application = yield from self._boot_go()
+        except BootPanic:
+            yield from self._log.error("panic!")
+            return
         if self._boot_mode_requested():
             yield from self._recover()
             return
         if window:
             yield from self._serve(self._profile.wait_for_dfu)
         if application is None:
+            yield from self._log.error("Unable to find bootable image")
             if "no-application" in self._profile.entrances:
                 yield from self._recover()
             return
+        version = read_header(self._slots, application).version
+        yield from self._log.info(f"Bootloader chainload address offset: 0x{application.address:x}")
+        yield from self._log.info(f"Image version: v{version.major}.{version.minor}.{version.revision}")
+        yield from self._log.info("Jumping to the first image slot")
         yield Start(self._start_application(application))
 
     def _enters_early(self) -> Generator[Effect, None, bool]:
@@ -219,21 +236,29 @@ class Bootloader:
         return True
 
     def _boot_go(self) -> Generator[Effect, None, SlotArea | None]:
-        """Choose what to start: image 0's primary slot, if all primary slots are valid.
-
-        Swaps belong here, before the validation: their flash effects would be yielded.
-        """
-        yield from ()
+        """Swap what is to be swapped, then choose what to start: image 0's primary slot, if all of them are valid."""
+        yield from self._counted(self._swapper.run())
         primaries = [self._slots.find(image, 0) for image in range(self._profile.images)]
-        if all(area is not None and self._bootable(area) for area in primaries):
-            return primaries[0]
-        return None
+        for area in primaries:
+            if area is None or not (yield from self._bootable(area)):
+                return None
+        return primaries[0]
 
-    def _bootable(self, area: SlotArea) -> bool:
+    def _bootable(self, area: SlotArea) -> Generator[Effect, None, bool]:
         """The network core's virtual slot is always valid (boot_image_check_hook)."""
-        return (self._hooks is not None and area.virtual) or self._validator.bootable(area)
+        if (self._hooks is not None and area.virtual) or self._validator.bootable(area):
+            return True
+        if self._slots.read(area, 0, len(_ERASED_MAGIC)) != _ERASED_MAGIC:
+            yield from self._log.error("Image in the primary slot is not valid!")
+        return False
+
+    def _counted(self, effects: Generator[Effect, None, None]) -> Generator[Effect, None, None]:
+        for effect in effects:
+            self._erases += isinstance(effect, Erase)
+            yield effect
 
     def _recover(self) -> Generator[Effect, None, None]:
+        yield from self._log.info("Enter the serial recovery mode")
         self._listening = self._in_recovery = True
         yield from self._serve(None)
 
@@ -254,9 +279,7 @@ class Bootloader:
 
     def _handle(self, packet: bytes) -> Generator[Effect, None, None]:
         before = self._recovery.requests
-        for effect in self._recovery.handle(packet):
-            self._erases += isinstance(effect, Erase)
-            yield effect
+        yield from self._counted(self._recovery.handle(packet))
         self._in_recovery = self._in_recovery or self._recovery.requests > before
         self._wakeups = 0
 

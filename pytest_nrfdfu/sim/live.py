@@ -35,7 +35,8 @@ class UartPort(Protocol):
 class LiveBoard:
     """Keeps `board` up with the loop's time. Everything happens in the loop's thread.
 
-    `link` is what lies between board and port; `owner` tells whose port it is now.
+    `link` is what lies between board and port; `owner` tells whose port it is now. `on_turn` is called whenever the
+    board has caught up.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class LiveBoard:
         *,
         link: Link | None = None,
         owner: Callable[[], object | None] = lambda: None,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self.board = board
         self._port = port
         self._link = link or Link(0, lambda: None)
         self._owner = owner
+        self._on_turn = on_turn
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
@@ -83,6 +86,7 @@ class LiveBoard:
             self._later(self._port.write, heard)
             self.board.traffic.from_board(heard, now)
         self._port.follow(self._owner())
+        self._on_turn()
         self._pace(now)
         if self._timer is not None:
             self._timer.cancel()

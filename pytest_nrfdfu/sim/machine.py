@@ -152,6 +152,13 @@ class Machine:
     def _present(self) -> float:
         return self._now if self._inside or self.clock is None else max(self._now, self.clock())
 
+    def wake_program(self) -> None:
+        """Another interrupt than the UART's: a program that idles goes on."""
+        self.synchronize()
+        if isinstance(self._effect, Idle):
+            self._until = self._now
+        self.on_wake()
+
     def hang(self) -> None:
         """Let the firmware get stuck, now, until the next reset."""
         self.synchronize()

@@ -62,8 +62,10 @@ _VECTOR = struct.Struct("<I")
 _RESET_VECTOR_AT = 4
 _PAGE = NETWORK_DOMAIN.page_size
 _WORD = 4
-_ENODATA, _EINVAL = -61, -22
+_ENODATA, _EINVAL, _FAILED = -61, -22, -1
 """What the hook returns becomes the response's rc as it is."""
+_POLL = 0.01
+"""Seconds between two looks at the command while MCUboot waits for its end; the real one does not pause."""
 
 
 class Status(IntEnum):
@@ -144,8 +146,20 @@ class PcdHooks:
         Only the magic and the reset vector are looked at: an application image is rejected here, while a damaged
         network core image gets rc 0, and b0n refuses it unseen.
         """
-        if number != self._number:
-            return 0
+        return (yield from self._initiate()) if number == self._number else 0
+
+    def copied(self) -> Generator[Effect, None, int]:
+        """boot_copy_region_post_hook: MCUboot has copied an update to the virtual slot. Returns 0 or an error.
+
+        Here it waits until the network core's bootloader is done (pcd_network_core_update).
+        """
+        error = yield from self._initiate()
+        while error == 0 and command_status(self._hardware) is Status.COPY:
+            yield Sleep(_POLL)
+        return error or (0 if command_status(self._hardware) is Status.DONE else _FAILED)
+
+    def _initiate(self) -> Generator[Effect, None, int]:
+        """Have b0n copy what is in the virtual slot (pcd_network_core_update_initiate)."""
         header = ImageHeader.unpack(self._hardware.read(self.area.address, HEADER_SIZE))
         vector = self._reset_vector(header)
         if header.magic != MAGIC or vector is None or vector <= _B0N_ADDRESS:

@@ -14,9 +14,11 @@ class Rc(IntEnum):
     """MGMT_ERR_*."""
 
     OK = 0
+    UNKNOWN = 1
     NO_MEMORY = 2
     INVALID = 3
     NO_ENTRY = 5
+    BAD_STATE = 6
     MESSAGE_SIZE = 7
     NOT_SUPPORTED = 8
     CORRUPT = 9

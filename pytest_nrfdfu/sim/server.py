@@ -21,6 +21,7 @@ from pytest_nrfdfu.sim.live import LiveBoard
 from pytest_nrfdfu.sim.options import Options
 from pytest_nrfdfu.sim.port import PtyPort, TcpPort
 from pytest_nrfdfu.sim.probe_server import ProbeServer
+from pytest_nrfdfu.sim.staging_port import StagingPort
 from pytest_nrfdfu.sim.transient import TransientPty
 from pytest_nrfdfu.sim.wiring import Wiring
 
@@ -55,7 +56,8 @@ class Server:
         self.wiring = Wiring(self.board, self.dap, link, self._probe.set_answering)
         self._control = ControlPort(self.wiring.set_line)
         self._admin = AdminServer(Admin(self.board, self.wiring, self._counters, self.stopped.set))
-        self._live = LiveBoard(self.board, self._port, link=link, owner=self._port_owner)
+        self._staging = StagingPort(lambda: self.board.staging, self.board.machine.wake_program)
+        self._live = LiveBoard(self.board, self._port, link=link, owner=self._port_owner, on_turn=self._staging.follow)
         for name in options.faults:
             self.wiring.set_fault(name, on=True)
         if isinstance(self._port, TransientPty) and not options.uart_vanishes:
@@ -82,8 +84,12 @@ class Server:
         control = await self._control.start()
         probe = await self._probe.start()
         admin = await self._admin.start()
+        staging = {}
+        if self._options.board.staging:
+            staging = {"staging": f"{_HOST}:{await self._staging.start()}"}
         self._live.turn()
         return {
+            **staging,
             "uart": self._port.url,
             "control": f"rfc2217://{_HOST}:{control}",
             "probe": f"remote:{_HOST}:{probe}",
@@ -98,6 +104,7 @@ class Server:
 
     async def close(self) -> None:
         """Close every endpoint."""
+        await self._staging.close()
         await self._admin.close()
         await self._control.close()
         await self._probe.close()

@@ -30,7 +30,7 @@ from pytest_nrfdfu.image.format import (
 from pytest_nrfdfu.image.keys import PublicKey
 from pytest_nrfdfu.sim.slots import SlotArea, Slots
 
-__all__ = ["Validator", "image_hash", "read_header"]
+__all__ = ["ImageSize", "Validator", "image_hash", "image_size", "read_header"]
 
 _WORD_RANGE = 1 << 32
 _ERASED_WORD = 0xFFFFFFFF
@@ -107,6 +107,21 @@ def read_header(slots: Slots, area: SlotArea, base: int = 0) -> ImageHeader:
     return ImageHeader.unpack(data)
 
 
+class ImageSize(NamedTuple):
+    """How large an image is, in bytes: all of it, and its TLVs that are not protected."""
+
+    whole: int
+    unprotected_tlvs: int
+
+
+def image_size(slots: Slots, area: SlotArea, header: ImageHeader, base: int = 0) -> ImageSize | None:
+    """The size of an image with its TLVs (boot_read_image_size); None where they do not follow it."""
+    tlv_area = _TlvArea.open(slots, area, header, base)
+    if tlv_area is None:
+        return None
+    return ImageSize(tlv_area.end - base, tlv_area.end - tlv_area.protected_end)
+
+
 def image_hash(slots: Slots, area: SlotArea, header: ImageHeader, base: int, hash_tlv: TlvType) -> bytes | None:
     """The digest that the image's first hash TLV holds (boot_serial_get_hash); None if there is none of its length."""
     tlv_area = _TlvArea.open(slots, area, header, base)
@@ -149,14 +164,17 @@ class Validator:
             return False
         return self._walk(area, tlv_area, digest)
 
-    def bootable(self, area: SlotArea) -> bool:
-        """Whether MCUboot would start the image at the slot's first byte (boot_validate_slot)."""
-        header = read_header(self.slots, area)
+    def bootable(self, area: SlotArea, header: ImageHeader | None = None, base: int = 0) -> bool:
+        """Whether MCUboot would start the image `base` bytes into the slot (boot_validate_slot).
+
+        `header` is what it takes for the image's header; without it, what is there.
+        """
+        header = read_header(self.slots, area, base) if header is None else header
         if header.magic != MAGIC or header.tlv_offset >= min(area.size, _ERASED_WORD):
             return False
         if header.flags & (ImageFlag.NON_BOOTABLE | ENCRYPTED_FLAGS):
             return False
-        return self.valid(area, header)
+        return self.valid(area, header, base)
 
     def _digest(self, area: SlotArea, header: ImageHeader, base: int) -> bytes | None:
         """The digest over header, body and protected TLVs; None if they do not lie in the slot."""
