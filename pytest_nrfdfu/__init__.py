@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from pytest_nrfdfu.board.client import SmpClient
     from pytest_nrfdfu.board.console import ConsoleView
     from pytest_nrfdfu.board.dfu import Dfu, Recovery
+    from pytest_nrfdfu.board.interrupt import Interrupted
     from pytest_nrfdfu.board.report import DfuReport
+    from pytest_nrfdfu.board.revert import Reverted
+    from pytest_nrfdfu.board.staged import StagedUpdate
     from pytest_nrfdfu.errors import (
         BoardError,
         ConfigError,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
         SmpRejected,
         SmpTimeout,
         UartError,
+        UpdateRefused,
         UploadFailed,
     )
     from pytest_nrfdfu.image.build import Build
@@ -45,9 +49,12 @@ _HOME = {
     "Dfu": "board.dfu",
     "DfuReport": "board.report",
     "Image": "image.mcuboot",
+    "Interrupted": "board.interrupt",
     "Recovery": "board.dfu",
     "RecoveryTarget": "bench.target",
+    "Reverted": "board.revert",
     "SmpClient": "board.client",
+    "StagedUpdate": "board.staged",
 }
 
 __all__ = [
@@ -62,6 +69,7 @@ __all__ = [
     "HashMismatch",
     "Image",
     "ImageError",
+    "Interrupted",
     "LeaseError",
     "LineError",
     "NotBooted",
@@ -71,12 +79,15 @@ __all__ = [
     "Recovery",
     "RecoveryNotEntered",
     "RecoveryTarget",
+    "Reverted",
     "SmpClient",
     "SmpError",
     "SmpMalformed",
     "SmpRejected",
     "SmpTimeout",
+    "StagedUpdate",
     "UartError",
+    "UpdateRefused",
     "UploadFailed",
 ]
 

@@ -17,6 +17,7 @@
         SmpRejected            an answer that says no: ``rc``, ``group``
         SmpMalformed           an answer that cannot be read
       DfuError               the update failed                       category dfu
+        UpdateRefused          the board, as it is, does not allow what was asked
         UploadFailed           the upload stopped before its end
         HashMismatch           the board does not list the image that it should hold
         NotBooted              the application was not seen running
@@ -46,6 +47,7 @@ __all__ = [
     "SmpRejected",
     "SmpTimeout",
     "UartError",
+    "UpdateRefused",
     "UploadFailed",
 ]
 
@@ -159,6 +161,10 @@ class SmpMalformed(SmpError):
 
 class DfuError(NrfDfuError):
     """An update failed."""
+
+
+class UpdateRefused(DfuError):
+    """What was asked is not possible on this board as it is; the message says whether anything was sent."""
 
 
 class UploadFailed(DfuError):

@@ -189,7 +189,11 @@ def _states(unit: Unit) -> ImageStates | None:
 
 @pytest.fixture
 def dfu(request: pytest.FixtureRequest, _nrfdfu_handle: Board) -> Dfu:
-    """Updates: `.update(build)` does recovery, upload, verify and boot, and returns a `DfuReport`."""
+    """Updates: `.update(build)` does recovery, upload, verify and boot, and returns a `DfuReport`.
+
+    Through the running application: `.update(build, via="application")`, `.confirm()`, `.revert()`, `.interrupt(build,
+    at="swap:30%")`; staged by the application itself: `.staged(build)`.
+    """
     return _make_dfu(request, _nrfdfu_handle)
 
 

@@ -32,7 +32,7 @@ def suite(pytester, monkeypatch):
 
 def run(suite, folder):
     """The command of the README, each BUILD in it another file."""
-    versions = iter(("1.0.0", "2.1.0"))
+    versions = iter(("1.0.0", "2.1.0", "9.9.9"))
     arguments = [
         part.replace("BUILD", str(suites.app(suite.path, version := next(versions), name=f"{version}.bin")))
         if "BUILD" in part
@@ -88,7 +88,7 @@ def test_the_overlay_keeps_the_boot_mode_where_the_debugger_writes_it():
 def test_every_example_is_in_the_table():
     """And each suite is run below."""
     folders = {path.parent.name for path in EXAMPLES.glob("*/test_*.py")}
-    assert set(commands()) == folders == {"defaults_only", "product_suite"}
+    assert set(commands()) == folders == {"defaults_only", "product_suite", "staged_update"}
 
 
 def test_defaults_only(suite):
@@ -111,3 +111,30 @@ def test_product_suite(suite):
         result.stdout.fnmatch_lines_random([f"*test_{test}[[]board:sensor-bench-build:{build}[]] *"])
     result.stdout.no_fnmatch_line("*test_new_feature[[]board:sensor-bench-build:v1[]]*")
     assert result.stdout.str().count("uploading app") == 2
+
+
+BOARDS = ("tracker-smp", "tracker-plain")
+STAGED = {
+    "update_is_proved_by_the_applications_image_list": BOARDS[:1],
+    "update_is_proved_by_recovery_and_console": BOARDS[1:],
+    "update_stays": BOARDS,
+    "unconfirmed_update_is_taken_back": BOARDS[:1],
+    "broken_off_transfer_is_resumed": BOARDS,
+    "build_that_faults_is_taken_back": BOARDS,
+}
+"""The tests of staged_update, and the boards that each is for."""
+
+
+def test_staged_update(suite):
+    """Every image but the released one came over the product's own link."""
+    result = run(suite, "staged_update")
+    result.assert_outcomes(passed=11)
+    for test, boards in STAGED.items():
+        for board in boards:
+            result.stdout.fnmatch_lines_random([f"*test_{test}[[]board:{board}-build:*"])
+    shown = result.stdout.str()
+    assert "uploading app 1.0.0" in shown
+    assert "uploading app 2.1.0" not in shown
+    assert "uploading app 9.9.9" not in shown
+    result.stdout.fnmatch_lines(["tracker-smp * new * 2.1.0 * none sent * image list *"])
+    result.stdout.fnmatch_lines(["tracker-plain * new * 2.1.0 * none sent * NOT: *only its banner was seen *console*"])

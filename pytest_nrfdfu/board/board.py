@@ -11,11 +11,11 @@ from pytest_nrfdfu.board.client import SmpClient
 from pytest_nrfdfu.board.console import ConsoleView
 from pytest_nrfdfu.board.power import power_cycle, power_off, power_on
 from pytest_nrfdfu.board.recovery import enter
+from pytest_nrfdfu.board.restart import reset_kind, restart
 from pytest_nrfdfu.board.transcript import decode_traffic
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import BoardConfig
-from pytest_nrfdfu.config_types import ResetKind
-from pytest_nrfdfu.errors import SmpRejected, SmpTimeout, UartError
+from pytest_nrfdfu.errors import SmpRejected, SmpTimeout
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageStates
 
@@ -123,6 +123,14 @@ class Board:
         return self._unit.config
 
     @property
+    def endpoints(self) -> Mapping[str, str]:
+        """Addresses of a simulated board's ports that are no part of a real one; empty for a real board.
+
+        ``staging``: ``host:port`` at which its application takes updates in its own way (``[sim] staging``).
+        """
+        return self._unit.endpoints
+
+    @property
     def smp(self) -> SmpClient:
         """A client of whatever answers now: recovery or the application."""
         return self._unit.client
@@ -145,37 +153,12 @@ class Board:
             return ""
         if not wait:
             return ""
-        delay = unit.config.boot.reset_delay if self._reset_kind == "smp" else 0.0
+        delay = unit.config.boot.reset_delay if reset_kind(unit) == "smp" else 0.0
         return wait_running(unit, position, image, Restart(self._restart, delay, certain))
-
-    @property
-    def _reset_kind(self) -> ResetKind:
-        """How `reset` resets: as recovery does it where that is not by the probe, else by the probe, else by SMP."""
-        rig, recovery = self._unit.rig, self._unit.config.recovery
-        if recovery.reset == "line" and "reset" in rig.line_names:
-            return "line"
-        if rig.has_probe:
-            # A pin reset is itself the way into recovery where that entrance is built in.
-            return "ctrl-ap" if "pin-reset" in recovery.entry else "pin"
-        return recovery.reset if recovery.reset in {"power", "command"} else "smp"
 
     def _restart(self) -> bool:
         """Reset the board; whether it must have happened."""
-        unit, kind = self._unit, self._reset_kind
-        if kind == "power":
-            power_cycle(unit)
-        elif kind == "smp":
-            try:
-                unit.client.reset()
-            except SmpTimeout:
-                return False
-            except UartError:
-                if not unit.uart.transient:
-                    raise
-                return False  # it is away as it may be: whoever waits for the application looks for it
-        else:
-            unit.rig.reset(kind)
-        return True
+        return restart(self._unit, reset_kind(self._unit))
 
     def images(self, *, enter_recovery: bool = False) -> ImageStates:
         """The image list of whatever answers now. Never resets, unless `enter_recovery` allows it.

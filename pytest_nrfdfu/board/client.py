@@ -19,6 +19,7 @@ from pytest_nrfdfu.smp.header import Group, Op
 from pytest_nrfdfu.smp.messages import (
     Done,
     EchoRequest,
+    EraseRequest,
     ImageStateRead,
     ImageStates,
     Params,
@@ -26,7 +27,7 @@ from pytest_nrfdfu.smp.messages import (
     ResetRequest,
 )
 from pytest_nrfdfu.smp.timing import Link, RoundTrip
-from pytest_nrfdfu.smp.upload import Limits, Upload
+from pytest_nrfdfu.smp.upload import Limits, Policy, Upload
 
 __all__ = ["Progress", "SmpClient"]
 
@@ -116,6 +117,11 @@ class SmpClient:
         """Reboot. The board answers first and resets some 0.25 s later. `timeout` in seconds, over all tries."""
         return self.request(ResetRequest(boot_mode, force), timeout=timeout)
 
+    def erase(self, slot: int, timeout: float) -> Done:
+        """Erase a slot of a running application's (1: slot 1 of image 0). Sent once: `timeout` seconds for it all."""
+        patient = RoundTrip(first=timeout, least=timeout, most=timeout)
+        return self._run(EraseRequest(slot), patient, 1, time.monotonic() + timeout)
+
     # --- upload -----------------------------------------------------------------------------------------------------
 
     def upload(
@@ -124,6 +130,8 @@ class SmpClient:
         *,
         limits: Limits | None = None,
         image: int | None = None,
+        sha: bytes | None = None,
+        policy: Policy | None = None,
         start: int = 0,
         progress: Progress | None = None,
         began: Callable[[Upload], None] | None = None,
@@ -131,8 +139,9 @@ class SmpClient:
         """Upload an image and return the finished upload; UploadFailed if the board does not take all of it.
 
         UartError or PortGone, saying how far it came, if the port fails. `image`: the number in the first request.
-        `start`: go on after that many bytes acknowledged earlier. `began` is called with the state machine before the
-        first byte, so that a caller knows how far a broken one came.
+        `sha`: of `data`, by which an application takes up an upload that was broken off. `policy`: how much may be in
+        flight, where `limits` do not say. `start`: go on after that many bytes acknowledged earlier. `began` is called
+        with the state machine before the first byte, so that a caller knows how far a broken one came.
         """
         upload = Upload(
             data,
@@ -140,7 +149,9 @@ class SmpClient:
             link=self.link,
             round_trip=self.round_trip,
             limits=limits,
+            policy=policy,
             image=image,
+            sha=sha,
             start=start,
             version=self._version,
         )

@@ -1,6 +1,7 @@
-"""The text on the UART: what the board prints, and waiting for it.
+"""The text on the UART: what the board prints and when, and waiting for it.
 
 Positions are byte counts since the port was first opened, so they stay true while text is decoded anew or dropped.
+Times are those of reading: what a USB adapter keeps back (an FTDI's 1 ms, a J-Link's few) is in them.
 """
 
 from __future__ import annotations
@@ -9,14 +10,28 @@ import codecs
 import re
 import threading
 import time
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple, overload
 
+from pytest_nrfdfu.board.boot_record import BootRecord, Reset, boots_in
+from pytest_nrfdfu.board.fault_dump import FaultDump, faults_in
+from pytest_nrfdfu.board.line_times import LineTimes, TimedLine
 from pytest_nrfdfu.errors import PortGone, UartError
 
-__all__ = ["Console", "ConsoleView", "Found", "NothingSeen"]
+__all__ = ["Console", "ConsoleView", "Expected", "Found", "NothingSeen", "Pattern", "Unwanted"]
+
+Pattern = str | re.Pattern[str]
+"""A regular expression, whose ``^`` and ``$`` match at line ends, or one compiled, taken as it is."""
+Patterns = list[str] | list[re.Pattern[str]] | list[Pattern] | tuple[Pattern, ...]
+"""Several of them; a string is a sequence too, so that no wider type can tell one from several."""
 
 _KEEP = 1 << 20
 """Bytes of text kept per port."""
+_SLACK = 0.2
+"""Seconds, at most, between a reset and its being noted, where nobody says."""
+_RESETS = 1000
+"""Resets that are remembered per port."""
 _SHOWN = 2000
 """Characters of what came instead, in the message of a text that did not come."""
 
@@ -25,11 +40,23 @@ class NothingSeen(AssertionError):
     """A text was expected on the console and did not come: the test's failure, not the bench's."""
 
 
+class Unwanted(AssertionError):
+    """A text came on the console that must not come: the test's failure, not the bench's."""
+
+
+class Expected(NamedTuple):
+    """Which of several patterns came, counted from 0, and its match."""
+
+    which: int
+    match: re.Match[str]
+
+
 class Found(NamedTuple):
-    """A match, and the position behind it."""
+    """A match, the position behind it, and which of the patterns it is of."""
 
     match: re.Match[str]
     end: int
+    which: int = 0
 
 
 def _present(data: bytes) -> str:
@@ -66,18 +93,35 @@ class Console:
     def __init__(self) -> None:
         self._text = bytearray()
         self._dropped = 0
+        self._times = LineTimes()
+        self._resets: deque[Reset] = deque(maxlen=_RESETS)
         self._changed = threading.Condition()
         self._closed: UartError | None = None
 
-    def write(self, data: bytes) -> None:
-        """Append text that came from the board."""
+    def write(self, data: bytes, when: float | None = None) -> None:
+        """Append text that came from the board, `when` in seconds, monotonic (None: now)."""
         with self._changed:
+            self._times.note(data, self._dropped + len(self._text), time.monotonic() if when is None else when)
             self._text += data
             if len(self._text) > _KEEP:
                 excess = len(self._text) - _KEEP
                 del self._text[:excess]
                 self._dropped += excess
+                self._times.drop(self._dropped)
             self._changed.notify_all()
+
+    def note_reset(self, how: str, at: float | None = None, *, since: float | None = None) -> None:
+        """This host has reset the board, for the boot that follows. Times in seconds, monotonic.
+
+        `at`: when; None: now. `since`: before which it cannot have been; None: a moment before `at`, because a probe
+        tells of its reset when it is done.
+        """
+        when = time.monotonic() if at is None else at
+        self._resets.append(Reset(when, how, when - _SLACK if since is None else since))
+
+    def resets(self, since: float = 0.0) -> list[Reset]:
+        """The resets noted since a time (seconds, monotonic), in their order."""
+        return sorted(reset for reset in self._resets.copy() if reset.at >= since)
 
     def close(self, why: str, *, lost: bool = False) -> None:
         """No more will come; whoever waits is told `why`, by PortGone if the port was `lost`, else by UartError."""
@@ -102,6 +146,23 @@ class Console:
         with self._changed:
             return _present(self._bytes(position))
 
+    def timed_lines(self, position: int) -> list[TimedLine]:
+        """The same by lines, each with the time (seconds, monotonic) when its first byte was read."""
+        with self._changed:
+            start = max(position, self._dropped)
+            found = []
+            for raw in self._raw_lines(start):
+                when = self._times.at(start) or 0.0
+                found += [TimedLine(when, line) for line in _present(raw).splitlines()]
+                start += len(raw)
+        return found
+
+    def _raw_lines(self, position: int) -> list[bytes]:
+        """The bytes from `position` on by newlines, which they keep."""
+        data = self._bytes(position)
+        *whole, rest = data.split(b"\n")
+        return [line + b"\n" for line in whole] + [rest]
+
     def _bytes(self, position: int) -> bytes:
         return bytes(self._text[max(0, position - self._dropped) :])
 
@@ -110,14 +171,19 @@ class Console:
 
         Raises what `close` announced, PortGone or UartError, if it does not match and nothing more will come.
         """
+        return self.wait_for_any((pattern,), position, timeout)
+
+    def wait_for_any(self, patterns: Sequence[re.Pattern[str]], position: int, timeout: float) -> Found | None:
+        """As `wait_for`, of several patterns: the one that matches first in the text that has come by then."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
                 data = _settled(self._bytes(position))
-                match = pattern.search(_present(data))
-                if match:
+                found = _first(patterns, _present(data))
+                if found is not None:
+                    which, match = found
                     start = max(position, self._dropped)
-                    return Found(match, start + _size_of(data, match.end()))
+                    return Found(match, start + _size_of(data, match.end()), which)
                 if self._closed is not None:
                     raise type(self._closed)(*self._closed.args)
                 left = deadline - time.monotonic()
@@ -126,13 +192,22 @@ class Console:
                 self._changed.wait(left)
 
 
-class ConsoleView:
-    """The console as one test sees it: the text since the test began."""
+def _first(patterns: Sequence[re.Pattern[str]], text: str) -> Expected | None:
+    """The pattern that matches first in `text`; of those that match at the same place, the one named first."""
+    found = [Expected(which, match) for which, pattern in enumerate(patterns) if (match := pattern.search(text))]
+    return min(found, key=lambda one: one.match.start(), default=None)
 
-    def __init__(self, console: Console, name: str) -> None:
+
+class ConsoleView:
+    """The console as one test sees it: the text since the test began. Its times are seconds since then."""
+
+    def __init__(self, console: Console, name: str, *, banner: str | None = None) -> None:
+        """`name`: the unit's. `banner`: a regular expression of the line that the application is known by."""
         self._console = console
         self._name = name
+        self._banner = re.compile(banner) if banner is not None else None
         self._start = console.position
+        self._began = time.monotonic()
         self._seen = self._start
 
     @property
@@ -145,23 +220,85 @@ class ConsoleView:
         """The same by lines, without line ends."""
         return self.text.splitlines()
 
-    def expect(self, pattern: str | re.Pattern[str], timeout: float = 5.0) -> re.Match[str]:
+    @property
+    def timed_lines(self) -> list[TimedLine]:
+        """The same lines, each with the `time` when its first byte was read, and its `text`.
+
+        The first has 0.0 if the test began in the middle of it.
+        """
+        lines = self._console.timed_lines(self._start)
+        return [TimedLine(max(0.0, line.time - self._began), line.text) for line in lines]
+
+    @property
+    def boots(self) -> list[BootRecord]:
+        """Every boot since the test began that printed a banner, or MCUboot's log; see `BootRecord`."""
+        began = self._began
+        resets = [Reset(reset.at - began, reset.how, reset.since - began) for reset in self._console.resets(began)]
+        return boots_in(self.timed_lines, resets, self._banner)
+
+    @property
+    def boot(self) -> BootRecord | None:
+        """The last of `boots`; None if there was none."""
+        return next(reversed(self.boots), None)
+
+    @property
+    def faults(self) -> list[FaultDump]:
+        """Every fault dump and failed assertion that was printed since the test began."""
+        return faults_in(self.timed_lines)
+
+    @overload
+    def expect(self, pattern: Pattern, timeout: float = 5.0, *, literal: bool = False) -> re.Match[str]: ...
+
+    @overload
+    def expect(self, pattern: Patterns, timeout: float = 5.0, *, literal: bool = False) -> Expected: ...
+
+    def expect(
+        self, pattern: Pattern | Patterns, timeout: float = 5.0, *, literal: bool = False
+    ) -> re.Match[str] | Expected:
         r"""Wait for `pattern` (a regular expression, or one compiled) and return its match.
+
+        Of several in a list or tuple, the one that matches first in the text wins: the result is then `Expected`, which
+        of them it was (from 0) and its match. With `literal`, strings mean themselves.
 
         Looks behind the end of the last match, so that consecutive calls see consecutive texts. A text without a
         newline, such as a prompt, matches as well; so end a pattern with ``\n`` where the whole line must have come.
         Raises NothingSeen after `timeout` seconds, with the text that came instead, and PortGone if the port is lost.
         """
-        compiled = re.compile(pattern, re.MULTILINE) if isinstance(pattern, str) else pattern
-        waited = f"{compiled.pattern!r} on the console of {self._name}"
+        patterns = _listed(pattern)
+        compiled = [_compiled(one, literal=literal) for one in patterns]
+        waited = f"{_or(patterns)} on the console of {self._name}"
         try:
-            found = self._console.wait_for(compiled, self._seen, timeout)
+            found = self._console.wait_for_any(compiled, self._seen, timeout)
         except UartError as gone:
             raise type(gone)(f"waited for {waited}: {gone}; {self._came()}") from None
         if found is None:
             raise NothingSeen(f"waited {timeout:g} s for {waited}; {self._came()}")
         self._seen = found.end
-        return found.match
+        if isinstance(pattern, str | re.Pattern):
+            return found.match
+        return Expected(found.which, found.match)
+
+    def expect_not(self, pattern: Pattern | Patterns, duration: float, *, literal: bool = False) -> None:
+        """Watch for `duration` seconds that `pattern`, or any of several, does not come behind the last match.
+
+        Raises Unwanted as soon as it comes, or at once if it has come already since the last match, and PortGone if the
+        port is lost: then nobody can tell. It takes its whole time, and the next `expect` looks from where it would
+        have looked without it.
+        """
+        patterns = _listed(pattern)
+        compiled = [_compiled(one, literal=literal) for one in patterns]
+        began = time.monotonic()
+        unwanted = f"{_or(patterns)} on the console of {self._name}"
+        try:
+            found = self._console.wait_for_any(compiled, self._seen, duration)
+        except UartError as gone:
+            raise type(gone)(f"watched for {unwanted}: {gone}; {self._came()}") from None
+        if found is not None:
+            after = time.monotonic() - began
+            raise Unwanted(
+                f"{_or([patterns[found.which]])} came on the console of {self._name}, {after:.2f} s into {duration:g} s"
+                f" in which it must not: {found.match[0]!r}; {self._came()}"
+            )
 
     def _came(self) -> str:
         """What came instead, behind the last match."""
@@ -169,3 +306,22 @@ class ConsoleView:
         if not came.strip():
             return "it printed nothing"
         return f"it printed:\n{came}" if len(came) <= _SHOWN else f"the last that it printed:\n{came[-_SHOWN:]}"
+
+
+def _listed(pattern: Pattern | Patterns) -> Sequence[Pattern]:
+    """One pattern or several as several."""
+    patterns: Sequence[Pattern] = (pattern,) if isinstance(pattern, str | re.Pattern) else pattern
+    if not patterns:
+        raise ValueError("no pattern to look for")
+    return patterns
+
+
+def _compiled(pattern: Pattern, *, literal: bool) -> re.Pattern[str]:
+    if isinstance(pattern, re.Pattern):
+        return pattern
+    return re.compile(re.escape(pattern) if literal else pattern, re.MULTILINE)
+
+
+def _or(patterns: Sequence[Pattern]) -> str:
+    """Patterns for a message, as they were given."""
+    return " or ".join(repr(pattern if isinstance(pattern, str) else pattern.pattern) for pattern in patterns)

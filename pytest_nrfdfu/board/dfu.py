@@ -7,27 +7,31 @@ upload as well. It is looked at in recovery, and again after boot where the appl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
+from pytest_nrfdfu.board.application import ApplicationUpdate
 from pytest_nrfdfu.board.boot import banner_line, boot
 from pytest_nrfdfu.board.client import Progress
-from pytest_nrfdfu.board.limits import window_notes
+from pytest_nrfdfu.board.interrupt import Interrupted, attempt_of, interrupt, parse_place
 from pytest_nrfdfu.board.plan import Step, check_way_back, plan, profile_for
 from pytest_nrfdfu.board.recovery import enter
-from pytest_nrfdfu.board.report import Course, DfuReport, Timeline
-from pytest_nrfdfu.board.session import HASH_SHOWN, UNSEEN, Proof, Recovery
+from pytest_nrfdfu.board.report import DfuReport, Timeline
+from pytest_nrfdfu.board.revert import Reverted, revert
+from pytest_nrfdfu.board.running_application import confirm_running
+from pytest_nrfdfu.board.session import HASH_SHOWN, Proof, Recovery
+from pytest_nrfdfu.board.staged import StagedUpdate
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.errors import ConfigError, HashMismatch, NotBooted, NrfDfuError, PortGone, UploadFailed
+from pytest_nrfdfu.board.update_parts import Attempt, proved_in_words, report_of
+from pytest_nrfdfu.errors import ConfigError, HashMismatch, NrfDfuError, UpdateRefused
 from pytest_nrfdfu.image.build import APP, Build
 from pytest_nrfdfu.image.mcuboot import Image
-from pytest_nrfdfu.smp.messages import ImageStates
-from pytest_nrfdfu.smp.upload import Upload, UploadCounters
+from pytest_nrfdfu.smp.messages import ImageState, ImageStates
 
 __all__ = ["Dfu", "Proof", "Recovery", "Say"]
 
 Say = Callable[[str], None]
+_VIAS = ("recovery", "application")
 _NO_KEY = b"no key"
 """Stands among the hashes of images that were spoken about."""
 
@@ -43,58 +47,6 @@ _WAYS: Mapping[str, str] = {
 }
 """How recovery was entered, in words."""
 _RESETS: Mapping[str, str] = {"pin": "pin reset", "line": "pin reset", "power": "power cycle", "system": "soft reset"}
-
-
-_REASONS: Mapping[type[NrfDfuError], str] = {
-    UploadFailed: "upload failed",
-    HashMismatch: "another image is there, or none",
-    NotBooted: "not seen running",
-    PortGone: "the port was lost",
-}
-"""Why an update failed, in short."""
-
-
-_NOT_PROVED = Proof(verified=False, proof="not looked at", hash=None)
-
-
-@dataclass(slots=True)
-class _Part:
-    """One image of an update, and how far it came."""
-
-    step: Step
-    needed: bool
-    upload: Upload | None = None
-    proof: Proof = _NOT_PROVED
-    looked_at: bool = False
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """An update on its way: what its report is made of, whether it succeeds or not."""
-
-    build: Build
-    recovery: Recovery
-    timeline: Timeline
-    parts: list[_Part] = field(default_factory=list)
-    running: str = ""
-    broken: bool = False
-
-    def failed(self, error: NrfDfuError) -> None:
-        """The update ended with an error: note in short how far it came; the error itself tells all."""
-        self.broken = True
-        reason = _REASONS.get(type(error), type(error).__name__)
-        part = self.parts[-1]
-        if part.looked_at:  # it failed in the boot
-            self.running = reason
-            if isinstance(error, HashMismatch):
-                for one in self.parts:
-                    one.proof = Proof(verified=False, proof=reason, hash=None) if one.step.name == APP else one.proof
-            return
-        self.running = "not booted"
-        part.proof = Proof(verified=False, proof=reason, hash=None)
-        unfinished = self.recovery.unit.unfinished
-        if part.upload is None and unfinished is not None and unfinished.hash == part.step.image.hash:
-            part.upload = unfinished.upload
 
 
 class Dfu:
@@ -123,55 +75,141 @@ class Dfu:
         """Leave recovery and wait for the application; how it was seen running. NotBooted if it was not."""
         return boot(self.unit, image)
 
-    def update(self, build: Build, *, via: str = "recovery", only_if_needed: bool = False) -> DfuReport:
+    def update(
+        self, build: Build, *, via: str = "recovery", confirm: bool = True, only_if_needed: bool = False
+    ) -> DfuReport:
         """Put `build` on the board, prove it, boot it, and say how it went.
 
-        `only_if_needed`: upload nothing if the active slot has the build's hash already.
+        `via`: ``"recovery"`` writes slot 0 in serial recovery; ``"application"`` lets the running application's SMP
+        server write slot 1, and MCUboot swap. Then `confirm` False leaves the image on trial: MCUboot takes it back at
+        the next reset, unless `confirm` is called. UpdateRefused, before anything is sent, where the bootloader or what
+        is on the board does not allow that. `only_if_needed`: upload nothing if the board has the build already.
         """
-        if via != "recovery":
-            raise ValueError(f"via={via!r} is not known; known: 'recovery'")
+        if via not in _VIAS:
+            raise ValueError(f"via={via!r} is not known; known: {', '.join(map(repr, _VIAS))}")
+        if via == "application":
+            return self._through_application(build, confirm=confirm, only_if_needed=only_if_needed)
+        if not confirm:
+            raise UpdateRefused(
+                "confirm=False asks for an image on trial, and serial recovery writes slot 0, where none is."
+                " Nothing was sent. Use via='application'"
+            )
+        return self._through_recovery(build, only_if_needed=only_if_needed)
+
+    def confirm(self) -> ImageState:
+        """Keep the running image; its entry in the application's list, which shows it confirmed."""
+        return confirm_running(self.unit)
+
+    def revert(self) -> Reverted:
+        """Reset the board while an image is on trial, and prove that the one before runs again; see `revert.revert`."""
+        return revert(self.unit, self._say)
+
+    @contextmanager
+    def staged(
+        self,
+        build: Build,
+        *,
+        timeout: float = 300.0,
+        confirm: bool = True,
+        pending: str | None = None,
+        reset: bool = True,
+    ) -> Iterator[StagedUpdate]:
+        """The application stages `build` by a transport of its own, which the test drives inside the block.
+
+        At the end of the block, or at `StagedUpdate.wait_pending`, the image is proved pending; then the board is
+        reset, unless `reset` is False because the application does that, and the image is proved running. `timeout`:
+        seconds from the beginning of the block until it must be pending. `pending`: a regular expression that the
+        console shows then, for applications without an SMP server. Afterwards the block's value has the `report`.
+        """
+        if APP not in build.images:
+            raise UpdateRefused(f"{build} has no application image, and nothing shows which other image runs")
+        steps = self._planned(build)
+        attempt = Attempt(build, self.unit, Timeline(time.monotonic()), via="staged")
+        step = next(step for step in steps if step.name == APP)
+        self.unit.forget("the application stages an update itself")
+        update = StagedUpdate(
+            attempt, step, timeout=timeout, confirm=confirm, pending=pending, reset=reset, say=self._say
+        )
+        with self._reported(attempt):
+            with attempt.timeline.phase("check", time.monotonic):
+                update.prepare()
+            with attempt.timeline.phase("transfer", time.monotonic):
+                yield update
+            update.finish()
+        update.report = report_of(attempt)
+
+    def interrupt(self, build: Build, *, at: str, by: str = "reset", via: str = "application") -> Interrupted:
+        """Cut an update off, let the board boot, and say which image runs.
+
+        `at`: ``upload:50%`` or ``swap:30%``; the latter is a share of the time that the last update through the
+        application took on this unit, or that its flash should take. `by`: ``reset`` or ``power``.
+        """
+        place = parse_place(at)
+        attempt = attempt_of(build, self.unit, via)
+        return interrupt(attempt, self._planned(build), place, by, say=self._say)
+
+    def _through_application(self, build: Build, *, confirm: bool, only_if_needed: bool) -> DfuReport:
+        steps = self._planned(build)
+        self._tell(steps)
+        attempt = Attempt(build, self.unit, Timeline(time.monotonic()), via="application")
+        update = ApplicationUpdate(attempt, steps, say=self._say, progress=self._progress)
+        with self._reported(attempt):
+            update.run(confirm=confirm, only_if_needed=only_if_needed)
+        return report_of(attempt)
+
+    def _through_recovery(self, build: Build, *, only_if_needed: bool) -> DfuReport:
+        steps = self._planned(build)
+        if not only_if_needed:
+            for step in steps:
+                check_way_back(step, self.unit.config, self.unit.profile)
+        self._tell(steps)
+        attempt = Attempt(build, self.unit, Timeline(time.monotonic()))
+        with attempt.timeline.phase("recovery", time.monotonic):
+            recovery = self.enter()
+        attempt.entry = recovery.entered.method
+        self._say(_entered(recovery))
+        with self._reported(attempt):
+            self._send(attempt, recovery, steps, only_if_needed=only_if_needed)
+            self._boot(attempt)
+        return report_of(attempt)
+
+    def _planned(self, build: Build) -> list[Step]:
+        """The steps of an update; what the build tells of the bootloader is the unit's from now on."""
         unit = self.unit
         steps = plan(build, unit.config)
         unit.profile = profile_for(unit.config, build.facts)
         uart = build.facts.uart if build.facts is not None else None
         unit.flow_control = uart is not None and uart.flow_control
-        if not only_if_needed:
-            for step in steps:
-                check_way_back(step, unit.config, unit.profile)
-        self._tell(steps)
-        timeline = Timeline(time.monotonic())
-        with timeline.phase("recovery", time.monotonic):
-            recovery = self.enter()
-        self._say(_entered(recovery))
-        attempt = _Attempt(build, recovery, timeline)
-        try:
-            self._send(attempt, steps, only_if_needed=only_if_needed)
-            self._boot(attempt)
-        except NrfDfuError as error:
-            if attempt.parts:  # else nothing was begun
-                attempt.failed(error)
-                self._done(self._report(attempt))
-            raise
-        report = self._report(attempt)
-        self._done(report)
-        return report
+        return steps
 
-    def _send(self, attempt: _Attempt, steps: list[Step], *, only_if_needed: bool) -> None:
+    @contextmanager
+    def _reported(self, attempt: Attempt) -> Iterator[None]:
+        """Report what happens inside, also where it fails; nothing, where nothing was begun."""
+        try:
+            yield
+        except NrfDfuError as error:
+            if attempt.parts:
+                attempt.failed(error)
+                self._done(report_of(attempt))
+            raise
+        self._done(report_of(attempt))
+
+    def _send(self, attempt: Attempt, recovery: Recovery, steps: list[Step], *, only_if_needed: bool) -> None:
         """Upload and verify each image."""
-        images, unit = attempt.recovery.entered.images, self.unit
+        images, unit = recovery.entered.images, self.unit
         needed = {step.name: not (only_if_needed and _holds(images, step, unit)) for step in steps}
         try:
             for step in steps:
                 if needed[step.name]:  # all of them, before the first is sent
                     check_way_back(step, unit.config, unit.profile)
             for step in steps:
-                self._one(attempt, step, needed=needed[step.name])
+                self._one(attempt, recovery, step, needed=needed[step.name])
         except (HashMismatch, ConfigError):
             with suppress(Exception):
                 unit.client.reset()
             raise  # after UploadFailed the board is left in recovery: the unfinished image would not boot
 
-    def _boot(self, attempt: _Attempt) -> None:
+    def _boot(self, attempt: Attempt) -> None:
         """Leave recovery and see the application run."""
         unit, app = self.unit, attempt.build.images.get(APP)
         with attempt.timeline.phase("boot", time.monotonic):
@@ -199,59 +237,20 @@ class Dfu:
             unit.warned.add(_NO_KEY)
             self._say("signature not checked before upload: no public_key in [bootloader], no --nrfdfu-key")
 
-    def _one(self, attempt: _Attempt, step: Step, *, needed: bool) -> None:
+    def _one(self, attempt: Attempt, recovery: Recovery, step: Step, *, needed: bool) -> None:
         """Upload and verify one image."""
         image, suffix = step.image, "" if step.name == APP else f" {step.name}"
-        part = _Part(step, needed=needed)
-        attempt.parts.append(part)
+        part = attempt.begin(step, needed=needed)
         if needed:
             with attempt.timeline.phase(f"upload{suffix}", time.monotonic):
                 self._say(
                     f"uploading {step.name} {image.version} ({image.hash.hex()[:HASH_SHOWN]}), {image.size} bytes"
                 )
-                part.upload = attempt.recovery.send(step, progress=self._progress)
+                part.upload = recovery.send(step, progress=self._progress)
         with attempt.timeline.phase(f"verify{suffix}", time.monotonic):
-            part.proof = attempt.recovery.verify(image, step.name)
+            part.proof = recovery.verify(image, step.name)
             part.looked_at = True
-        self._say(_proved(part.proof))
-
-    def _report(self, attempt: _Attempt) -> DfuReport:
-        """One report, or with several images one for each and the application's on top."""
-        reports = [self._report_one(attempt, part) for part in attempt.parts]
-        top = next((report for report in reports if report.image == APP), reports[-1])
-        return replace(top, reports=tuple(reports)) if len(reports) > 1 else top
-
-    def _report_one(self, attempt: _Attempt, part: _Part) -> DfuReport:
-        step, upload, proof = part.step, part.upload, part.proof
-        counters = upload.counters if upload is not None else UploadCounters()
-        times = [when for when, _ in counters.progress]
-        seconds = times[-1] - times[0] if times else 0.0
-        sent = 0
-        if upload is not None:
-            sent = upload.acknowledged - (counters.progress[0][1] if upload.resumed and counters.progress else 0)
-        return DfuReport(
-            unit=self.unit.name,
-            build=attempt.build.name,
-            image=step.name,
-            verified=proof.verified,
-            proof=proof.proof,
-            hash=proof.hash,
-            running=UNSEEN if step.network_core and not attempt.broken else attempt.running,
-            version=str(step.image.version),
-            bytes=sent,
-            seconds=seconds,
-            rate=sent / seconds if seconds else 0.0,
-            chunk=counters.largest_chunk,
-            window=max(1, counters.window),
-            retries=counters.retries,
-            resyncs=counters.resyncs,
-            trial_losses=counters.trial_losses,
-            entry=attempt.recovery.entered.method,
-            timeline=tuple(attempt.timeline.phases),
-            notes=_notes(part),
-            simulated=self.unit.config.simulated,
-            course=Course.of(counters.progress, counters.repeated),
-        )
+        self._say(proved_in_words(part.proof))
 
 
 def _entered(recovery: Recovery) -> str:
@@ -267,12 +266,6 @@ def _seen(unit: Unit, position: int, running: str) -> str:
     return f"{running}: {banner}" if banner else running
 
 
-def _proved(proof: Proof) -> str:
-    if proof.hash is None:
-        return f"NOT verified: {proof.proof}"
-    return f"verified: the board's image list shows hash {proof.hash.hex()[:HASH_SHOWN]}... in slot 0"
-
-
 def _holds(states: ImageStates, step: Step, unit: Unit) -> bool:
     """Whether the board is known to hold an image: by its list, or, for the network core, by this run's upload."""
     image = step.image
@@ -280,17 +273,3 @@ def _holds(states: ImageStates, step: Step, unit: Unit) -> bool:
         return unit.network_core == image.hash
     found = states.find(image=0, slot=0)
     return found is not None and found.hash == image.hash
-
-
-def _notes(part: _Part) -> tuple[str, ...]:
-    if not part.needed:
-        return ("the board held this image already: nothing was uploaded",)
-    upload = part.upload
-    if upload is None:
-        return ("nothing was uploaded",)
-    notes = [] if upload.done else [f"{upload.acknowledged} of {upload.total} bytes were uploaded"]
-    if upload.resumed:
-        notes.append("an upload broken off was taken up")
-    if upload.counters.restarts:
-        notes.append(f"the bootloader had been reset: the upload began again at 0 ({upload.counters.restarts} times)")
-    return (*notes, *window_notes(upload))

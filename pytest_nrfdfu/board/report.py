@@ -126,6 +126,13 @@ class DfuReport:
     trial_losses: int = 0
     """Of retries and resyncs, those that ended the trial of a window: the link need not be to blame."""
     entry: str = ""
+    """How serial recovery was entered; empty where it was not."""
+    via: str = "recovery"
+    """``recovery``, ``application`` (its SMP server) or ``staged`` (by a transport of the application's own)."""
+    swap: str = ""
+    """How MCUboot put it into slot 0: ``move``, ``offset``, ``scratch`` or ``overwrite``; empty via recovery."""
+    confirmed: bool | None = None
+    """Whether the image was seen confirmed after its boot; None where that was not seen, or does not exist."""
     timeline: tuple[Phase, ...] = ()
     notes: tuple[str, ...] = ()
     """What was out of the ordinary: an upload taken up, or begun again."""

@@ -339,7 +339,7 @@ class Uart:
                 case framing.Packet():
                     opened.packets.put(Received(now, event.data))
                 case framing.Text():
-                    self.console.write(event.data[shown:])
+                    self.console.write(event.data[shown:], now)
                     shown = 0
                 case framing.Fault():
                     self.faults.append((now, event))
@@ -347,7 +347,7 @@ class Uart:
         if pending == b"\r":  # of a line end LF CR in front of a packet, perhaps: then it is no text
             return shown
         if len(pending) > shown:
-            self.console.write(pending[shown:])
+            self.console.write(pending[shown:], now)
             shown = len(pending)
         return shown
 

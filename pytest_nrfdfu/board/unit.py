@@ -75,6 +75,10 @@ class Unit:
         """What was seen of applications, by image hash."""
         self.memory = WindowMemory()
         """What earlier uploads have shown; another one outlives this process."""
+        self.swap_seconds: float | None = None
+        """What the last update through the application took from the reset to the banner, swap and boot."""
+        self.endpoints: Mapping[str, str] = {}
+        """Where a simulated board's ports are, by name; nothing for a real one."""
         self.flow_control = False
         """Whether the bootloader's UART is known to have hardware flow control: its build says so."""
 

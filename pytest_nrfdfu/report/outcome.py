@@ -31,6 +31,7 @@ def remember(item: pytest.Item, report: DfuReport) -> None:
         "version": report.version,
         "hash": report.hash.hex() if report.hash else "",
         "verified": report.proof,
+        "via": report.via,
         "bytes": report.bytes,
         "bytes_per_second": round(report.rate),
         "retries": report.retries,
@@ -120,10 +121,18 @@ def category_of(error: BaseException | None) -> str:
 
 
 def _attachments(item: pytest.Item, when: str, board: Board) -> Iterator[tuple[str, str]]:
-    """Sections of a report, titled so that ``--show-capture`` counts them as log."""
-    text = board.console.text
-    if text.strip():
-        yield f"Captured log {board.unit} console {when}", text
+    """Sections of a report, titled so that ``--show-capture`` counts them as log; in a verbose run with times."""
+    from pytest_nrfdfu.board.boot_record import in_words
+    from pytest_nrfdfu.board.fault_dump import quoted
+
+    console = board.console
+    if faults := console.faults:
+        yield f"Captured log fault on {board.unit} {when}", quoted(faults)
+    if boots := console.boots:
+        yield f"Captured log {board.unit} boots {when}", in_words(boots)
+    if console.text.strip():
+        timed = "\n".join(f"{line.time:9.3f} s {line.text}" for line in console.timed_lines)
+        yield f"Captured log {board.unit} console {when}", timed if item.config.get_verbosity() > 0 else console.text
     exchanges = board.exchanges(since=item.stash.get(STARTED, 0.0), last=_EXCHANGES)
     if exchanges:
         yield f"Captured log {board.unit} SMP {when}", "\n".join(exchanges)

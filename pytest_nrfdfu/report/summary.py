@@ -23,6 +23,7 @@ _COLUMNS = (
     "image",
     "version",
     "hash",
+    "via",
     "bytes",
     "seconds",
     "bytes/s",
@@ -40,6 +41,7 @@ def _row(result: dict[str, Any]) -> tuple[str, ...]:
         result["image"],
         result["version"],
         (result["hash"] or "-")[:HASH_DIGITS],
+        _via(result),
         str(uploaded) if uploaded else "none sent",
         f"{result['seconds']:.2f}" if uploaded else "-",
         f"{result['rate']:.0f}" if uploaded else "-",
@@ -47,6 +49,14 @@ def _row(result: dict[str, Any]) -> tuple[str, ...]:
         result["proof"] if result["verified"] else "NOT: " + result["proof"],
         result["running"],
     )
+
+
+def _via(result: dict[str, Any]) -> str:
+    """Which way it came, and what became of it where it was on trial."""
+    confirmed = result.get("confirmed")
+    kept = "" if confirmed is None else ", confirmed" if confirmed else ", on trial"
+    swap = f" ({result['swap']}{kept})" if result.get("swap") else ""
+    return f"{result.get('via', 'recovery')}{swap}"
 
 
 def write_summary(reporter: TerminalReporter, config: pytest.Config) -> None:

@@ -55,6 +55,10 @@ class Limits:
     align: int = 4
     erases_at_start: bool = False
     repeat_image: bool = False
+    first_delay: float = 0.0
+    """Seconds more that the answer to the chunk with offset 0 may take: an application may erase its slot there."""
+    patience: float = 0.0
+    """Seconds of allowance at least: an application erases a page with a chunk that this host cannot tell."""
     last_delay: float = 0.0
     """Seconds more that the answer to the last chunk may take."""
     line_buffers: int | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pytest_nrfdfu.errors import SmpMalformed, SmpRejected
 from pytest_nrfdfu.smp.header import Group, Header, Op, split
+from pytest_nrfdfu.smp.names import error_name
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -88,6 +89,7 @@ _IMAGE_RC_NAMES = {
     31: "image data overrun",
     32: "confirmation of the image denied",
     33: "setting the active slot for test denied",
+    34: "which slot is active is not known",
 }
 """Meaning of ``rc`` of the image group (Zephyr, include/zephyr/mgmt/mcumgr/grp/img_mgmt/img_mgmt.h)."""
 
@@ -97,6 +99,7 @@ _OS_RC_NAMES = {
     3: "the query yields no answer",
     4: "the clock is not set",
     5: "the clock's command failed",
+    6: "the answer to the query is not valid",
 }
 """Meaning of ``rc`` of the OS group (Zephyr, include/zephyr/mgmt/mcumgr/grp/os_mgmt/os_mgmt.h)."""
 
@@ -165,7 +168,7 @@ def rejection(payload: Mapping[str, Any]) -> SmpRejected | None:
     if rc == 0:
         return None
     where = "" if group is None else f" of group {group}"
-    return SmpRejected(f"the server answered rc {rc}{where} ({rc_name(rc, group)})", rc=rc, group=group)
+    return SmpRejected(f"the server answered {error_name(group, rc)}{where}: {rc_name(rc, group)}", rc=rc, group=group)
 
 
 def decode(packet: bytes) -> Response:

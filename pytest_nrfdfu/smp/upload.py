@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from pytest_nrfdfu.errors import SmpMalformed, SmpTimeout, UploadFailed
+from pytest_nrfdfu.errors import SmpMalformed, SmpRejected, SmpTimeout, UploadFailed
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.chunks import Chunk, Limits, chunk_size
 from pytest_nrfdfu.smp.codec import decode, encode
@@ -36,6 +36,8 @@ _SHRINK_AFTER = 3
 """Unanswered tries of one chunk, each time, after which smaller ones are tried: a large packet is lost more easily."""
 _SMALLEST_CAP = 140
 """Packets are not made smaller than this on account of losses."""
+_NO_MEMORY = 2
+"""MGMT_ERR_ENOMEM: Zephyr's server had no packet left for the answer (smp.c, smp_process_request_packet)."""
 _PATIENCE = 0.3
 """Seconds of allowance at least while a window is open. A loss mostly shows by the answer to the next chunk, without a
 time-out. And a repetition that was not needed, because this host was busy, may find more lines waiting than there are
@@ -93,6 +95,8 @@ class Upload:
     ) -> None:
         """`start`: go on with an upload broken off after that many acknowledged bytes.
 
+        `sha`: of `data`, for applications, which take an upload up by it that was broken off.
+
         `policy`: by default the one that `limits` allow.
         """
         if not data:
@@ -116,7 +120,7 @@ class Upload:
         self._tries = tries
         self._cap = self.limits.max_packet
         self._next = start
-        self._high_water = len(data) if start else 0
+        self._high_water = len(data) if start or sha is not None else 0  # by its sha an upload may be taken up
         self._in_flight: list[Chunk] = []
         self._stuck = 0
         self._malformed: SmpMalformed | None = None
@@ -218,7 +222,7 @@ class Upload:
             off, size
         )
         computed += self._busy(now) if room is not None else 0.0
-        patience = _PATIENCE if self.regulator.is_open and room is not None else 0.0
+        patience = max(self.limits.patience, _PATIENCE if self.regulator.is_open and room is not None else 0.0)
         deadline = now + self._round_trip.timeout(computed, patience=patience)
         lines = console.line_count(len(packet), self.limits.line_length)
         return Chunk(off, size, sequence, packet, computed, now, deadline, 1, lines)
@@ -231,6 +235,7 @@ class Upload:
     def _flash_time(self, off: int, size: int) -> float:
         # The last chunk also erases the page of the image trailer.
         extra = self._link.erase_page + self.limits.last_delay if off + size == len(self._data) else 0.0
+        extra += self.limits.first_delay if off == 0 else 0.0
         if self.limits.erases_at_start:
             slot = self._link.flash_time(0, self.limits.slot_size) if off == 0 else 0.0
             return slot + self._link.write_time(size) + extra
@@ -286,11 +291,14 @@ class Upload:
             rejected = response.rejected
             if rejected is None:
                 return _REQUEST.read(response.payload).off
+            if (rejected.group, rejected.rc) == (None, _NO_MEMORY) and self._sha is not None:
+                self.counters.malformed += 1  # no packet was left for the answer: nothing was done
+                return None
         except SmpMalformed as error:
             self.counters.malformed += 1
             self._malformed = error
             return None
-        raise UploadFailed(self._refused(chunk, str(rejected))) from rejected
+        raise UploadFailed(self._refused(chunk, rejected)) from rejected
 
     def _follow(self, chunk: Chunk, off: int, now: float) -> None:
         """Go on where the server wants it."""
@@ -303,6 +311,10 @@ class Upload:
             self._in_flight = [other for other in self._in_flight if other.end > off]
             if chunk.tries == 1:
                 self.regulator.passed(chunk.size)
+        elif chunk.off == 0 < off and self._sha is not None and not self.acknowledged:
+            self.resumed = True  # the server has what was uploaded of the same data earlier
+            self._in_flight.clear()
+            self._next = off
         else:
             self.counters.resyncs += 1
             self._lost()
@@ -350,8 +362,10 @@ class Upload:
             self._clean = 0
             self._cap = min(self.limits.max_packet, self._cap * 2)
 
-    def _refused(self, chunk: Chunk, why: str) -> str:
+    def _refused(self, chunk: Chunk, why: SmpRejected) -> str:
         text = f"the board refused the chunk at offset {chunk.off} of {len(self._data)} bytes: {why}"
+        if why.group is not None:
+            return text  # it says all
         if chunk.off == 0:
             number = "no image number" if self._image is None else f"image number {self._image}"
             return f"{text}; at offset 0 this means that the image does not fit the slot, or that {number} has no slot"

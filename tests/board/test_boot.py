@@ -1,9 +1,14 @@
 """Leaving recovery, and seeing the application run."""
 
+import threading
+from dataclasses import replace
+
 import pytest
 
-from board.conftest import FarEnd, answer, wired
-from pytest_nrfdfu.board.boot import banner_line, boot, wait_running
+from board.conftest import FarEnd, answer, wait_for_text, wired
+from pytest_nrfdfu.board.boot import Restart, banner_line, boot, wait_running
+from pytest_nrfdfu.board.boot_story import dump, told
+from pytest_nrfdfu.board.console import ConsoleView
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import BoardConfig
@@ -185,3 +190,228 @@ def test_a_bootloader_that_waits_for_an_update_is_not_kept_waiting(builds, smp):
                 boot(waiting.unit, builds[0].image)
         assert waiting.admin.counters()["program"] == "application"
         assert waiting.resets() == {"SREQ": 1}
+
+
+# --- an application that dies ---------------------------------------------------------------------------------------
+
+DUMP = b"""\
+E: ***** MPU FAULT *****\r
+E:   Data Access Violation\r
+E: Faulting instruction address (r15/pc): 0x00010a62\r
+E: >>> ZEPHYR FATAL ERROR 19: Unknown error on CPU 0\r
+E: Current thread: 0x20000a48 (main)\r
+"""
+CAUSE = "MPU FAULT (Data Access Violation), PC 0x00010a62, thread main"
+RESETS = DUMP + b"E: Resetting system\r\n"
+REVERTS = b"*** Booting MCUboot v2.1.0 ***\r\nI: Starting bootloader\r\nI: Image index: 0, Swap type: revert\r\n"
+OLDER = b"I: Starting bootloader\r\n"
+"""Behind Zephyr's banner, from a bootloader that has none of its own."""
+
+
+@pytest.fixture
+def console_unit(no_rig_unit, monkeypatch):
+    """Its application is known to have no SMP server."""
+    settings(no_rig_unit, monkeypatch, smp=False)
+    return no_rig_unit
+
+
+def after_reset(far, unit, *pieces, image=None, restart=None):
+    """How an application is seen that prints `pieces` after a reset."""
+    position = unit.console_uart.console.position
+    far.write(b"".join(pieces))
+    return wait_running(unit, position, image, restart or Restart())
+
+
+def test_a_fault_behind_the_banner_is_quoted(far, console_unit):
+    with pytest.raises(NotBooted) as caught:
+        after_reset(far, console_unit, BANNER, DUMP, b"E: Halting system\r\n")
+    first, *quoted = str(caught.value).splitlines()
+    assert f"the application was not seen running within 0.6 s: it faulted: {CAUSE}, then halted." in first
+    assert "arm-zephyr-eabi-addr2line -e zephyr.elf 0x00010a62 names the line" in first
+    assert "the console printed" not in first
+    assert quoted == [
+        f"{CAUSE}, then halted",
+        *(f"  {line}" for line in DUMP.decode().splitlines()),
+        "  E: Halting system",
+    ]
+
+
+def test_a_fault_that_follows_the_banner_a_moment_later_is_waited_for(far, console_unit):
+    """The banner alone is not believed at once."""
+    position = console_unit.console_uart.console.position
+    far.write(BANNER)
+    threading.Timer(0.05, far.write, (DUMP,)).start()
+    with pytest.raises(NotBooted, match="it faulted: MPU FAULT"):
+        wait_running(console_unit, position)
+
+
+def test_a_boot_loop_is_told_before_the_time_is_over(far, console_unit, monkeypatch):
+    settings(console_unit, monkeypatch, smp=False, timeout=3600)
+    with pytest.raises(NotBooted, match=r"it booted 4 times without a word why, reset once by this host, a boot loop"):
+        after_reset(far, console_unit, *(4 * [BANNER, b"hello\r\n"]))
+
+
+def test_a_boot_loop_of_faults_counts_both(far, console_unit, monkeypatch):
+    settings(console_unit, monkeypatch, smp=False, timeout=3600)
+    with pytest.raises(NotBooted) as caught:
+        after_reset(far, console_unit, *(4 * [BANNER, RESETS]))
+    text = str(caught.value)
+    assert (
+        f"it faulted 4 times, first: {CAUSE}, then reset; it booted 4 times, reset once by this host, a boot loop"
+        in text
+    )
+    assert text.count("***** MPU FAULT *****") == 1, "the first is quoted, the others are alike"
+
+
+def test_a_boot_loop_without_a_banner_is_seen_by_the_bootloaders_log(far, no_rig_unit, monkeypatch):
+    settings(no_rig_unit, monkeypatch, smp=True, timeout=3600)
+    log = b"I: Starting bootloader\r\nI: Jumping to the first image slot\r\n"
+    with pytest.raises(NotBooted, match="it booted 4 times without a word why"):
+        after_reset(far, no_rig_unit, *(4 * [log]))
+
+
+def test_an_application_that_boots_twice_may_mean_it(far, console_unit):
+    """It has written UICR, for example, which takes a reset."""
+    assert after_reset(far, console_unit, BANNER, b"one\r\n", BANNER) == "console"
+
+
+def test_the_image_before_that_came_back_is_not_the_one(far, console_unit, builds):
+    with pytest.raises(NotBooted) as caught:
+        after_reset(far, console_unit, BANNER, RESETS, REVERTS, BANNER, image=builds[1].image)
+    text = str(caught.value)
+    assert f"it faulted: {CAUSE}, then reset" in text
+    assert "it booted 2 times, reset once by this host" in text
+    assert "MCUboot reverted: the image that was there before runs again" in text
+    assert "in the build that faulted" in text
+
+
+def test_without_mcuboots_log_the_applications_own_version_tells_that_it_reverted(far, console_unit, builds):
+    pieces = [BANNER, b"application 1.1.0\r\n", RESETS, BANNER, b"application 1.0.0\r\n"]
+    with pytest.raises(NotBooted, match=r"the image that was there before runs again \(version 1\.0\.0\)"):
+        after_reset(far, console_unit, *pieces, image=builds[1].image)
+
+
+def test_the_same_version_that_runs_after_a_fault_runs(far, console_unit, builds):
+    pieces = [BANNER, b"application 1.1.0\r\n", RESETS, BANNER, b"application 1.1.0\r\n"]
+    assert after_reset(far, console_unit, *pieces, image=builds[1].image) == "console"
+    assert told(console_unit, 0, builds[1].image).endswith("the same version booted each time: 1.1.0")
+
+
+def test_after_a_fault_a_banner_that_names_no_version_proves_nothing(far, console_unit, builds):
+    with pytest.raises(NotBooted, match="whether the image from before came back, the console does not tell"):
+        after_reset(far, console_unit, BANNER, RESETS, BANNER, image=builds[1].image)
+
+
+def test_errors_of_mcuboot_are_told(far, console_unit):
+    with pytest.raises(NotBooted, match="MCUboot logged 'Unable to find bootable image'"):
+        after_reset(far, console_unit, b"I: Starting bootloader\r\nE: Unable to find bootable image\r\n")
+
+
+def test_an_image_that_was_started_and_taken_back_has_not_booted(far, no_rig_unit, builds):
+    """By the list of the image that was there before."""
+    board(far, listing(builds[0].hash), before=[BANNER, RESETS, BANNER])
+    with pytest.raises(NotBooted) as caught:
+        boot(no_rig_unit, builds[1].image)
+    text = str(caught.value)
+    assert f"it did not stay: it faulted: {CAUSE}, then reset" in text
+    assert f"reverted: version 1.0.0 with hash {builds[0].hash.hex()} runs now" in text
+    assert "  E: ***** MPU FAULT *****" in text
+
+
+def test_what_the_console_told_is_there_for_others(far, no_rig_unit, builds):
+    position = no_rig_unit.console_uart.console.position
+    board(far, listing(builds[0].hash), before=[BANNER])
+    assert boot(no_rig_unit, builds[0].image) == "image list"
+    assert (told(no_rig_unit, position), dump(no_rig_unit, position)) == ("", "")
+    far.write(DUMP)
+    wait_for_text(no_rig_unit.uart, "20000a48 (main)\n")
+    assert told(no_rig_unit, position) == f"it faulted: {CAUSE}"
+    assert dump(no_rig_unit, position).startswith(f"{CAUSE}\n  E: ***** MPU FAULT *****\n")
+
+
+# --- a bootloader's banner, and a swap ------------------------------------------------------------------------------
+
+
+def test_an_older_bootloaders_banner_is_not_the_applications(far, console_unit):
+    """Its log tells, which follows the banner."""
+    with pytest.raises(NotBooted):
+        after_reset(far, console_unit, BANNER, OLDER)
+    assert after_reset(far, console_unit, BANNER, OLDER, BANNER) == "console"
+
+
+def test_an_older_bootloaders_banner_is_waited_for_to_be_followed_by_its_log(far, console_unit):
+    position = console_unit.console_uart.console.position
+    far.write(BANNER)
+    threading.Timer(0.05, far.write, (OLDER,)).start()
+    with pytest.raises(NotBooted):
+        wait_running(console_unit, position)
+
+
+def test_half_a_banner_of_the_bootloader_is_no_reason_to_speak(far, no_rig_unit):
+    """As half of an application's would be, before the time is over in which the bootloader must not be disturbed."""
+    board(far, None)
+    position, began = no_rig_unit.console_uart.console.position, no_rig_unit.now()
+    far.write(b"*** Booting MCU")
+    wait_for_text(no_rig_unit.uart, "*** Booting MCU")
+    threading.Timer(0.05, far.write, (b"boot v2.1.0 ***\r\n",)).start()
+    with pytest.raises(NotBooted):
+        wait_running(no_rig_unit, position)
+    sent = [t.time for t in no_rig_unit.uart.traffic if t.direction == "tx"]
+    assert sent[0] >= began + no_rig_unit.config.boot.timeout / 2
+
+
+def test_a_swap_may_take_longer_than_a_boot(far, console_unit):
+    position = console_unit.console_uart.console.position
+    threading.Timer(0.9, far.write, (BANNER,)).start()
+    assert wait_running(console_unit, position, None, Restart(extra=3600)) == "console"
+
+
+def test_the_time_that_was_waited_is_told_with_the_swaps(far, console_unit):
+    with pytest.raises(NotBooted, match=r"not seen running within 0\.7 s"):
+        after_reset(far, console_unit, restart=Restart(extra=0.1))
+
+
+def test_nothing_is_sent_while_a_bootloader_that_waits_for_an_update_may_swap(far, no_rig_unit, monkeypatch):
+    """MCUboot receives while it swaps, and would stay in recovery."""
+    monkeypatch.setattr(no_rig_unit, "profile", replace(no_rig_unit.profile, wait_for_dfu=0.1))
+    board(far, None)
+    position = no_rig_unit.console_uart.console.position
+    threading.Timer(1.2, far.write, (BANNER,)).start()
+    assert wait_running(no_rig_unit, position, None, Restart(extra=3600)) == "console"
+    (*_, first) = [t for t in no_rig_unit.uart.traffic if t.direction == "rx"]
+    assert all(t.time >= first.time for t in no_rig_unit.uart.traffic if t.direction == "tx")
+
+
+def test_a_server_that_is_known_is_waited_for_past_the_banner(far, no_rig_unit, builds):
+    board(far, None)
+    with pytest.raises(NotBooted):
+        after_reset(far, no_rig_unit, BANNER, restart=Restart(smp=True))
+
+
+def test_the_boot_time_is_known_afterwards(far, console_unit):
+    view = ConsoleView(console_unit.console_uart.console, "bare")
+    after_reset(far, console_unit, BANNER, restart=Restart(how="pin reset"))
+    assert view.boot is not None
+    assert view.boot.reset == "pin reset"
+    assert 0 <= view.boot.banner_after < 0.6
+
+
+# --- the simulated board --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "expected"),
+    [
+        ("halts", r"it faulted: MPU FAULT \(Data Access Violation, MMFAR Address: 0x0\), .* thread main, then halted"),
+        ("faults", r"it faulted \d times, first: MPU FAULT .* then reset; it booted \d times, reset once by this host"),
+        ("boot-loops", r"it booted \d+ times without a word why, reset once by this host, a boot loop"),
+        ("silent", r"RESETREAS, since it was last cleared: reset pin, which hides all others"),
+    ],
+)
+def test_a_simulated_application_that_dies_is_told(builds, behaviour, expected):
+    sim = {"image": builds[0].path, "applications": {"*": behaviour}, "bootloader_log": True}
+    with wired(sim=sim, boot={"smp": False, "timeout": 1.0}) as dying:
+        enter(dying.unit)
+        with pytest.raises(NotBooted, match=expected) as caught:
+            boot(dying.unit, builds[0].image)
+        assert ("\n  E: ***** MPU FAULT *****\n" in str(caught.value)) == (behaviour in {"faults", "halts"})

@@ -2,12 +2,14 @@
 
 import re
 import threading
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_nrfdfu.board.console import Console, ConsoleView, NothingSeen
+from pytest_nrfdfu.board.console import Console, ConsoleView, Expected, NothingSeen, Unwanted
+from pytest_nrfdfu.board.line_times import LineTimes
 from pytest_nrfdfu.errors import PortGone, UartError
 
 
@@ -161,3 +163,166 @@ def test_a_closed_port_is_not_a_lost_one():
     console.reopen()
     console.write(b"ready\n")
     assert view.expect("ready", timeout=0)
+
+
+# --- several patterns, and literal text -------------------------------------------------------------------------------
+
+
+def test_of_several_patterns_the_first_in_the_text_wins_and_is_told():
+    _, view = view_of(b"error 7\nready\n")
+    which, match = view.expect(["ready", r"error (\d+)"], timeout=0)
+    assert (which, match[1]) == (1, "7")
+    assert view.expect(("ready", re.compile("error")), timeout=0).which == 0, "it goes on behind the match"
+
+
+def test_of_patterns_that_match_at_one_place_the_first_named_wins():
+    _, view = view_of(b"ready to go\n")
+    found = view.expect(["ready to", "ready"], timeout=0)
+    assert isinstance(found, Expected)
+    assert (found.which, found.match[0]) == (0, "ready to")
+
+
+def test_several_patterns_that_did_not_come_are_all_named():
+    _, view = view_of(b"fine\n")
+    with pytest.raises(NothingSeen, match=r"waited 0 s for 'ready' or 'error \(' on the console of dk-07"):
+        view.expect(["ready", "error ("], timeout=0, literal=True)
+
+
+def test_literal_text_is_no_expression():
+    _, view = view_of(b"0.5 V (ok)\n")
+    assert view.expect("(ok)", timeout=0, literal=True)[0] == "(ok)"
+    with pytest.raises(NothingSeen):
+        view.expect("0.5.V", timeout=0, literal=True)
+
+
+def test_no_pattern_at_all_is_a_mistake():
+    _, view = view_of()
+    with pytest.raises(ValueError, match="no pattern"):
+        view.expect([], timeout=0)
+
+
+# --- what must not come -----------------------------------------------------------------------------------------------
+
+
+def test_what_does_not_come_is_no_failure_and_loses_nothing():
+    _, view = view_of(b"ready\n")
+    view.expect_not("error", 0.01)
+    assert view.expect("ready", timeout=0)
+
+
+def test_what_has_come_already_fails_at_once():
+    _, view = view_of(b"ready\nerror 7\n")
+    view.expect("ready", timeout=0)
+    with pytest.raises(Unwanted) as caught:
+        view.expect_not(["panic", r"error \d"], 3600)
+    text = str(caught.value)
+    assert r"'error \\d' came on the console of dk-07" in text
+    assert "of dk-07, 0.00 s into 3600 s in which it must not: 'error 7'" in text
+    assert "it printed:\n\nerror 7\n" in text
+
+
+def test_what_was_matched_before_does_not_count():
+    _, view = view_of(b"error 7\nready\n")
+    view.expect("error", timeout=0)
+    view.expect_not("error", 0.01)
+
+
+def test_what_comes_fails_when_it_comes():
+    console, view = view_of()
+    writer = threading.Thread(target=console.write, args=(b"assertion\n",))
+    writer.start()
+    with pytest.raises(Unwanted):
+        view.expect_not("assert", 3600)
+    writer.join()
+    assert issubclass(Unwanted, AssertionError)
+
+
+def test_nobody_can_tell_of_a_lost_port_what_did_not_come():
+    console, view = view_of(b"half")
+    console.close("/dev/ttyACM1 was lost", lost=True)
+    with pytest.raises(PortGone, match=r"watched for 'error' on the console of dk-07: /dev/ttyACM1 was lost"):
+        view.expect_not("error", 3600)
+
+
+# --- times ------------------------------------------------------------------------------------------------------------
+
+
+def timed_view():
+    console = Console()
+    return console, ConsoleView(console, "dk-07"), time.monotonic()
+
+
+def test_each_line_has_the_time_of_its_first_byte():
+    console, view, now = timed_view()
+    console.write(b"fir", now + 10)
+    console.write(b"st\r\nsec", now + 20)
+    console.write(b"ond\n\nfourth\nfif", now + 30)
+    console.write(b"th", now + 40)
+    lines = view.timed_lines
+    assert [line.text for line in lines] == view.lines == ["first", "second", "", "fourth", "fifth"]
+    assert [round(line.time) for line in lines] == [10, 20, 30, 30, 30]
+
+
+def test_a_line_that_began_before_the_test_has_no_time_of_before():
+    console = Console()
+    console.write(b"before\nhalf ", time.monotonic() - 100)
+    view = ConsoleView(console, "dk-07")
+    console.write(b"a line\n")
+    assert [line.text for line in view.timed_lines] == ["a line"]
+    assert view.timed_lines[0].time == 0.0
+
+
+def test_times_hold_when_old_text_is_dropped():
+    console, view, now = timed_view()
+    for number in range(40):
+        console.write(b"x" * 40_000 + b"\n", now + number)
+    console.write(b"last\n", now + 100)
+    lines = view.timed_lines
+    assert [line.text for line in lines] == view.lines
+    assert [round(line.time) for line in lines] == [*range(13, 40), 100]
+
+
+def test_the_times_of_dropped_lines_are_dropped():
+    times = LineTimes()
+    times.note(b"one\ntwo\nthree\n", 0, 1.0)
+    times.drop(5)
+    assert times.at(3) is None
+    assert times.at(5) == times.at(8) == 1.0, "that of a line of which a part is left stays"
+
+
+@given(st.lists(st.binary(max_size=20), max_size=10))
+def test_timed_lines_are_the_lines(pieces):
+    console, view, now = timed_view()
+    for number, piece in enumerate(pieces):
+        console.write(piece, now + number)
+    assert [line.text for line in view.timed_lines] == view.lines
+    times = [line.time for line in view.timed_lines]
+    assert times == sorted(times)
+
+
+# --- boots and faults -------------------------------------------------------------------------------------------------
+
+
+def test_boots_are_those_since_the_test_began():
+    console = Console()
+    console.write(b"*** Booting Zephyr OS build v4.3.0 ***\n")
+    view = ConsoleView(console, "dk-07")
+    assert (view.boots, view.boot, view.faults) == ([], None, [])
+    now = time.monotonic()
+    console.note_reset("pin reset", now + 1.0)
+    console.write(b"*** Booting MCUboot v2.1.0 ***\n*** Booting Zephyr OS build v4.4.0 ***\n", now + 1.25)
+    console.write(b"E: ***** BUS FAULT *****\n", now + 2)
+    (boot,) = view.boots
+    assert boot == view.boot
+    assert boot.reset == "pin reset"
+    assert boot.banner_after == pytest.approx(0.25)
+    assert boot.began == pytest.approx(1.0, abs=0.5), "on the test's clock"
+    assert [fault.kind for fault in view.faults] == ["BUS FAULT"]
+    assert boot.fault == view.faults[0]
+
+
+def test_an_own_banner_is_known():
+    console = Console()
+    view = ConsoleView(console, "dk-07", banner="^Pump ready$")
+    console.write(b"Pump ready\n")
+    assert [boot.application_banner for boot in view.boots] == ["Pump ready"]

@@ -149,14 +149,14 @@ def test_version_1_error() -> None:
     error = decode(message(bytes.fromhex("bf 62 7263 08 ff"))).rejected  # {"rc": 8}
     assert isinstance(error, SmpError)
     assert (error.rc, error.group) == (8, None)
-    assert str(error) == "the server answered rc 8 (not supported)"
+    assert str(error) == "the server answered ENOTSUP (8): not supported"
 
 
 def test_version_2_error() -> None:
     error = rejection({"err": {"group": 1, "rc": 30}})
     assert error is not None
     assert (error.rc, error.group) == (30, 1)
-    assert str(error) == "the server answered rc 30 of group 1 (image too large)"
+    assert str(error) == "the server answered INVALID_IMAGE_TOO_LARGE (30) of group 1: image too large"
 
 
 def test_the_version_2_error_counts_where_both_are_there() -> None:

@@ -31,6 +31,7 @@ from pytest_nrfdfu.smp.messages import (
     ResetRequest,
     UploadRequest,
 )
+from pytest_nrfdfu.smp.names import error_name
 
 HASH = bytes(range(32))
 
@@ -149,6 +150,9 @@ def test_every_return_code_that_the_peer_knows_has_a_name() -> None:
     assert set(RC_NAMES) == {code for code in peer_error.MGMT_ERR if code < 256}
     for group, codes in ((Group.IMAGE, peer_image.IMG_MGMT_ERR), (Group.OS, peer_os.OS_MGMT_RET_RC)):
         assert [code.name for code in codes if code and rc_name(code, group) == "no known meaning"] == []
+        assert [code.name for code in codes if code.name not in error_name(group, code)] == []
+    smp_codes = [code for code in peer_error.MGMT_ERR if code < 256]
+    assert [code.name for code in smp_codes if code.name not in error_name(None, code)] == []
 
 
 # --- framing --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,229 @@
+"""Updates that are cut off on purpose, by reset or power, and which image runs afterwards.
+
+For products that must survive it: after the next boot either the old image runs or the new one, whole.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from pytest_nrfdfu.board.application import ApplicationUpdate
+from pytest_nrfdfu.board.application_limits import slot_size
+from pytest_nrfdfu.board.application_rules import Which, shown, swap_seconds, which_runs
+from pytest_nrfdfu.board.boot import boot
+from pytest_nrfdfu.board.plan import Step
+from pytest_nrfdfu.board.power import power_cycle
+from pytest_nrfdfu.board.recovery import enter
+from pytest_nrfdfu.board.report import Timeline
+from pytest_nrfdfu.board.restart import reset_kind, restart
+from pytest_nrfdfu.board.running_application import await_application
+from pytest_nrfdfu.board.session import Recovery
+from pytest_nrfdfu.board.unit import Unit
+from pytest_nrfdfu.board.update_parts import Attempt
+from pytest_nrfdfu.config_types import ResetKind
+from pytest_nrfdfu.errors import ConfigError, NotBooted, UpdateRefused
+from pytest_nrfdfu.image.build import APP, Build
+from pytest_nrfdfu.smp.messages import ImageState
+
+__all__ = ["Interrupted", "Place", "interrupt", "parse_place"]
+
+_PLACE = re.compile(r"(upload|swap):(\d{1,3}(?:\.\d+)?)%")
+
+
+class Place(NamedTuple):
+    """Where an update is cut off: a phase, and a share of it from 0 to 1."""
+
+    phase: Literal["upload", "swap"]
+    share: float
+
+
+def parse_place(text: str) -> Place:
+    """``upload:50%`` or ``swap:30%``; ValueError otherwise."""
+    found = _PLACE.fullmatch(text)
+    if found is None or float(found[2]) > 100:
+        raise ValueError(f"at={text!r} is no place in an update; write 'upload:50%' or 'swap:30%'")
+    return Place("upload" if found[1] == "upload" else "swap", float(found[2]) / 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """An update that was cut off, and what runs after the next boot."""
+
+    unit: str
+    build: str
+    at: str
+    """As asked for: ``upload:50%``."""
+    by: str
+    """``reset`` or ``power``."""
+    via: str
+    cut: float
+    """Share at which it was cut: of the upload's bytes, or of the time that the swap should take."""
+    runs: Which
+    """``old`` or ``new``; ``none``: no valid image is in slot 0, and the board is in serial recovery; ``another``."""
+    version: str
+    hash: bytes | None
+    proof: str
+    """Whose image list shows that: the application's, or recovery's."""
+    seconds: float
+    """From the cut until that was known."""
+    confirmed: bool | None = None
+    """Whether that image is confirmed, by the application's list; False: it is on trial, and goes at the next reset."""
+    swap: str = ""
+    simulated: bool = False
+
+
+class _CutError(Exception):
+    """The upload has come to the place."""
+
+
+def interrupt(attempt: Attempt, steps: list[Step], place: Place, by: str, *, say: Callable[[str], None]) -> Interrupted:
+    """Update, cut it off at `place`, let the board boot, and say what runs. ConfigError where nothing can cut it."""
+    cut = _Cut(attempt, place, _cutter(attempt.unit, by), by, say)
+    if attempt.via == "recovery":
+        return cut.in_recovery(steps)
+    return cut.through_application(steps)
+
+
+def _cutter(unit: Unit, by: str) -> Callable[[], object]:
+    """What cuts an update off; ConfigError where the rig cannot."""
+    if by == "power":
+        if unit.config.power is None:
+            raise ConfigError(f"{unit.name}: by='power' needs a [power] table with the commands that switch its supply")
+        return lambda: power_cycle(unit)
+    if by != "reset":
+        raise ValueError(f"by={by!r} is not known; known: 'reset', 'power'")
+    kind: ResetKind = reset_kind(unit)
+    if kind == "smp":
+        raise ConfigError(
+            f"{unit.name}: by='reset' needs a probe, a reset line or a reset command: a board that is busy with an"
+            " update answers no request to reset"
+        )
+    return lambda: restart(unit, kind)
+
+
+class _Cut:
+    def __init__(
+        self, attempt: Attempt, place: Place, cutter: Callable[[], object], by: str, say: Callable[[str], None]
+    ) -> None:
+        self._attempt = attempt
+        self._unit = attempt.unit
+        self._place = place
+        self._cutter = cutter
+        self._by = by
+        self._say = say
+        self._share = 0.0
+        self._at = 0.0
+        self._position = 0
+
+    def _progress(self, acknowledged: int, total: int) -> None:
+        self._share = acknowledged / total
+        if self._place.phase == "upload" and self._share >= self._place.share:
+            raise _CutError
+
+    def _do(self) -> None:
+        self._position = self._unit.console_uart.console.position
+        self._at = time.monotonic()
+        self._cutter()
+        self._unit.unfinished = None
+        self._unit.forget(f"an update was cut off at {self._share:.0%} of its {self._place.phase}")
+        self._say(f"cut off by {self._by} at {self._share:.0%} of the {self._place.phase}")
+
+    # --- through the application ------------------------------------------------------------------------------------
+
+    def through_application(self, steps: list[Step]) -> Interrupted:
+        """Cut an upload to slot 1, or the swap that follows."""
+        update = ApplicationUpdate(self._attempt, steps, say=self._say, progress=self._progress)
+        update.check(confirm=True)
+        if update.is_there():
+            raise UpdateRefused(
+                f"{self._unit.name} runs {self._attempt.build} already: afterwards nothing could tell the old image"
+                " from the new. Nothing was sent. Put another image on the board first"
+            )
+        try:
+            update.stage()
+        except _CutError:
+            self._do()
+        else:
+            self._in_swap(update)
+        old = update.old.hash if update.old is not None else None
+        swap = update.swap
+        most = 2 * swap_seconds(swap, [slot_size(self._unit)], self._unit.client.link)
+        try:
+            await_application(self._unit, self._position, None, extra=most, smp=True)
+        except NotBooted:
+            return self._by_recovery(old)
+        ran = which_runs(self._unit.client.images(), self._attempt.build.hash, old)
+        return self._result(ran.which, ran.state, "the application's image list")
+
+    def _in_swap(self, update: ApplicationUpdate) -> None:
+        """Reset, and cut when the share of the time has passed that the swap should take."""
+        unit = self._unit
+        whole = unit.swap_seconds or update.swaps
+        unit.client.reset()
+        began = time.monotonic() + unit.config.boot.reset_delay
+        time.sleep(max(0.0, began + self._place.share * whole - time.monotonic()))
+        self._share = min(1.0, (time.monotonic() - began) / whole) if whole else 1.0
+        self._do()
+
+    # --- in recovery ------------------------------------------------------------------------------------------------
+
+    def in_recovery(self, steps: list[Step]) -> Interrupted:
+        """Cut an upload to slot 0; recovery is entered again, since an unfinished image does not boot."""
+        if self._place.phase != "upload":
+            raise ValueError("via='recovery' has no swap to be cut off; write at='upload:50%'")
+        unit = self._unit
+        unit.forget()
+        recovery = Recovery(unit, enter(unit))
+        self._attempt.entry = recovery.entered.method
+        before = recovery.entered.images.find()
+        try:
+            for step in steps:
+                recovery.send(step, progress=self._progress)
+        except _CutError:
+            pass
+        self._do()
+        return self._by_recovery(before.hash if before is not None else None)
+
+    def _by_recovery(self, old: bytes | None) -> Interrupted:
+        """What slot 0 holds, by recovery's list, which shows valid images alone; started, if there is one."""
+        unit, new = self._unit, self._attempt.build.hash
+        found = enter(unit).images.find()
+        if found is None:
+            return self._result("none", None, "recovery's image list")
+        which: Which = "new" if found.hash == new else "old" if found.hash == old else "another"
+        boot(unit)
+        return self._result(which, found, "recovery's image list")
+
+    def _result(self, runs: Which, state: ImageState | None, proof: str) -> Interrupted:
+        place, attempt = self._place, self._attempt
+        told = f"the {runs} image runs, {shown(state)}" if state is not None else "no valid image: in serial recovery"
+        self._say(f"after the cut {told}; by {proof}")
+        return Interrupted(
+            unit=self._unit.name,
+            build=attempt.build.name,
+            at=f"{place.phase}:{place.share * 100:g}%",
+            by=self._by,
+            via=attempt.via,
+            cut=self._share,
+            runs=runs,
+            version=state.version if state is not None else "",
+            hash=state.hash if state is not None else None,
+            proof=proof,
+            seconds=time.monotonic() - self._at,
+            confirmed=state.confirmed if state is not None else None,
+            swap=attempt.swap,
+            simulated=self._unit.config.simulated,
+        )
+
+
+def attempt_of(build: Build, unit: Unit, via: str) -> Attempt:
+    """The attempt that is to be cut off; ValueError for another way than recovery or application."""
+    if via not in {"recovery", "application"}:
+        raise ValueError(f"via={via!r} is not known; known: 'recovery', 'application'")
+    if APP not in build.images:
+        raise UpdateRefused(f"{build} has no application image, and nothing shows which other image runs")
+    return Attempt(build, unit, Timeline(time.monotonic()), via=via)

@@ -1,0 +1,154 @@
+"""A running application with an SMP server: who answers, keeping its image, resetting it and seeing it run again.
+
+Source: Zephyr, doc/services/device_mgmt/smp_groups/smp_group_0.rst and smp_group_1.rst.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from pytest_nrfdfu.board.application_rules import shown, swap_of_mode
+from pytest_nrfdfu.board.boot import Restart, wait_running
+from pytest_nrfdfu.board.boot_story import dump, told
+from pytest_nrfdfu.board.trial import from_recovery
+from pytest_nrfdfu.board.unit import Unit
+from pytest_nrfdfu.errors import PortGone, SmpRejected, SmpTimeout, UartError, UpdateRefused
+from pytest_nrfdfu.image.bootloader import Swap
+from pytest_nrfdfu.image.mcuboot import Image
+from pytest_nrfdfu.smp.messages import BootloaderInfoRequest, ImageState, ImageStates, ImageStateWrite, Params
+
+__all__ = [
+    "Running",
+    "active_image",
+    "ask",
+    "await_application",
+    "await_banner",
+    "confirm_running",
+    "reset_and_wait",
+    "with_story",
+]
+
+_ANSWER = 2.0
+"""Seconds for one answer of an application that runs; it takes some 10 ms."""
+_MARGIN = 1.25
+"""How many times the computed time a swap is waited for before anything is sent."""
+_VALIDATION = 1.0
+"""Seconds, generously, that MCUboot may take to validate both images."""
+
+
+class Running(NamedTuple):
+    """A running application with an SMP server: its image list, how its bootloader upgrades, its packets."""
+
+    states: ImageStates
+    swap: Swap
+    swap_by: str
+    """Who says so: ``bootloader info`` or ``profile ...``."""
+    params: Params | None
+
+
+def ask(unit: Unit) -> Running:
+    """Who answers on the port. UpdateRefused where that is not a running application that lists its images."""
+    use = "Nothing was sent. Boot the application first (board.reset()), or use via='recovery'"
+    try:
+        states = unit.client.images(tries=3, timeout=_ANSWER)
+    except SmpTimeout as silence:
+        raise UpdateRefused(
+            f"{unit.name}: no SMP server answers on {unit.config.uart.port} ({silence}): the application has none on"
+            f" this port, or does not run. {use}"
+        ) from silence
+    except SmpRejected as error:
+        raise UpdateRefused(
+            f"{unit.name}: the application has an SMP server without the image group ({error}): build it with"
+            f" CONFIG_MCUMGR_GRP_IMG. {use}"
+        ) from error
+    if from_recovery(states, has_state=unit.profile.image_state):
+        raise UpdateRefused(f"{unit.name}: MCUboot's serial recovery answers, and not the application. {use}")
+    swap, by = _swap(unit)
+    return Running(states, swap, by, unit.client.params())
+
+
+def _swap(unit: Unit) -> tuple[Swap, str]:
+    try:
+        mode = unit.client.request(BootloaderInfoRequest("mode"), tries=2, timeout=_ANSWER).mode
+    except (SmpRejected, SmpTimeout):
+        mode = None
+    if mode is None:
+        return unit.profile.swap, f"profile {unit.profile.name}"
+    return swap_of_mode(mode), "bootloader info"
+
+
+def confirm_running(unit: Unit) -> ImageState:
+    """Keep the running image, and see that it is kept. UpdateRefused if the application refuses."""
+    try:
+        unit.client.request(ImageStateWrite(confirm=True))
+    except SmpRejected as error:
+        raise UpdateRefused(f"{unit.name}: the application does not confirm the running image: {error}") from error
+    active = active_image(unit.client.images())
+    if active is None or not active.confirmed:
+        raise UpdateRefused(
+            f"{unit.name}: the application acknowledged the confirmation, and its image list does not show it:"
+            f" {shown(active)} is active and not confirmed"
+        )
+    if active.hash is not None:
+        unit.remember(active.hash, f"{shown(active)}, shown as active and confirmed by the application's list")
+    return active
+
+
+def reset_and_wait(
+    unit: Unit,
+    image: Image | None,
+    *,
+    swaps: float,
+    boots: int = 1,
+    reset: Callable[[], object] | None = None,
+    smp: bool | None = True,
+) -> str:
+    """Reset, wait for the swap, and see the application run; how it was seen.
+
+    `swaps`: seconds that MCUboot should need. `boots`: how many swaps there may be until an application stays. `reset`:
+    by SMP if not told. `smp`: whether the application has an SMP server, None where nobody knows.
+    """
+    position = unit.console_uart.console.position
+    unit.unfinished = None
+    if reset is not None:
+        reset()
+    else:
+        with suppress(SmpTimeout, PortGone):  # its answer may have been lost, and the board be on its way
+            unit.client.reset(timeout=_ANSWER)
+    began, delay = time.monotonic(), unit.config.boot.reset_delay if reset is None else 0.0
+    if await_banner(unit, position, delay + swaps * _MARGIN + _VALIDATION):
+        unit.swap_seconds = time.monotonic() - began - delay
+    return await_application(unit, position, image, extra=swaps * boots * _MARGIN, smp=smp)
+
+
+def await_banner(unit: Unit, position: int, seconds: float) -> bool:
+    """Be silent until the banner comes: a bootloader that waits for an update would take a request for one."""
+    pattern = re.compile(unit.config.console.banner)
+    with suppress(UartError):  # the reset may take the port away; whoever waits for the application finds it again
+        return unit.console_uart.console.wait_for(pattern, position, seconds) is not None
+    return False
+
+
+def await_application(unit: Unit, position: int, image: Image | None, *, extra: float, smp: bool | None = True) -> str:
+    """Wait until an application is seen running; NotBooted if none is. `extra`: seconds more than configured."""
+
+    def again() -> None:
+        with suppress(SmpTimeout, PortGone):
+            unit.client.reset(timeout=_ANSWER)
+
+    return wait_running(unit, position, image, Restart(again, unit.config.boot.reset_delay, extra=extra, smp=smp))
+
+
+def with_story(unit: Unit, position: int, text: str) -> str:
+    """`text`, and what the console has told since `position` of boots and faults, the dump behind it."""
+    said, dumped = told(unit, position), dump(unit, position)
+    return text + (f". {said}" if said else "") + (f"\n{dumped}" if dumped else "")
+
+
+def active_image(states: ImageStates) -> ImageState | None:
+    """The image that runs, by an application's list."""
+    return next((state for state in states.images if state.image == 0 and state.active), None)

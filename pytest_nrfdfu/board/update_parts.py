@@ -1,0 +1,155 @@
+"""An update on its way, image by image, and the report that comes of it, whether it succeeds or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from pytest_nrfdfu.board.limits import window_notes
+from pytest_nrfdfu.board.plan import Step
+from pytest_nrfdfu.board.report import Course, DfuReport, Timeline
+from pytest_nrfdfu.board.session import HASH_SHOWN, UNSEEN, Proof
+from pytest_nrfdfu.board.unit import Unit
+from pytest_nrfdfu.errors import HashMismatch, NotBooted, NrfDfuError, PortGone, UpdateRefused, UploadFailed
+from pytest_nrfdfu.image.build import APP, Build
+from pytest_nrfdfu.smp.upload import Upload, UploadCounters
+
+__all__ = ["Attempt", "Part", "proved_in_words", "report_of"]
+
+_REASONS: Mapping[type[NrfDfuError], str] = {
+    UploadFailed: "upload failed",
+    HashMismatch: "another image is there, or none",
+    NotBooted: "not seen running",
+    PortGone: "the port was lost",
+    UpdateRefused: "the board refused it",
+}
+"""Why an update failed, in short."""
+_NOT_PROVED = Proof(verified=False, proof="not looked at", hash=None)
+
+
+@dataclass(slots=True)
+class Part:
+    """One image of an update, and how far it came."""
+
+    step: Step
+    needed: bool
+    upload: Upload | None = None
+    proof: Proof = _NOT_PROVED
+    looked_at: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What was out of the ordinary, besides what its upload tells."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An update on its way: what its report is made of, whether it succeeds or not."""
+
+    build: Build
+    unit: Unit
+    timeline: Timeline
+    via: str = "recovery"
+    entry: str = ""
+    swap: str = ""
+    confirmed: bool | None = None
+    parts: list[Part] = field(default_factory=list)
+    running: str = ""
+    broken: bool = False
+
+    def begin(self, step: Step, *, needed: bool) -> Part:
+        """Add the part of one image."""
+        part = Part(step, needed=needed)
+        self.parts.append(part)
+        return part
+
+    def failed(self, error: NrfDfuError) -> None:
+        """The update ended with an error: note in short how far it came; the error itself tells all."""
+        self.broken = True
+        reason = _REASONS.get(type(error), type(error).__name__)
+        part = self.parts[-1]
+        if part.looked_at:  # it failed in the boot
+            self.running = self.running or reason
+            if isinstance(error, HashMismatch) or self.via != "recovery":
+                for one in self.parts:
+                    one.proof = Proof(verified=False, proof=reason, hash=None) if one.step.name == APP else one.proof
+            return
+        self.running = "not booted"
+        part.proof = Proof(verified=False, proof=reason, hash=None)
+        unfinished = self.unit.unfinished
+        if part.upload is None and unfinished is not None and unfinished.hash == part.step.image.hash:
+            part.upload = unfinished.upload
+
+
+def report_of(attempt: Attempt) -> DfuReport:
+    """One report, or with several images one for each and the application's on top."""
+    reports = [_report_one(attempt, part) for part in attempt.parts]
+    top = next((report for report in reports if report.image == APP), reports[-1])
+    return replace(top, reports=tuple(reports)) if len(reports) > 1 else top
+
+
+def _report_one(attempt: Attempt, part: Part) -> DfuReport:
+    step, upload, proof = part.step, part.upload, part.proof
+    counters = upload.counters if upload is not None else UploadCounters()
+    times = [when for when, _ in counters.progress]
+    seconds = times[-1] - times[0] if times else 0.0
+    sent = 0
+    if upload is not None:
+        sent = max(0, upload.acknowledged - _taken_up(upload))
+    return DfuReport(
+        unit=attempt.unit.name,
+        build=attempt.build.name,
+        image=step.name,
+        verified=proof.verified,
+        proof=proof.proof,
+        hash=proof.hash,
+        running=UNSEEN if step.network_core and not attempt.broken else attempt.running,
+        version=str(step.image.version),
+        bytes=sent,
+        seconds=seconds,
+        rate=sent / seconds if seconds else 0.0,
+        chunk=counters.largest_chunk,
+        window=max(1, counters.window),
+        retries=counters.retries,
+        resyncs=counters.resyncs,
+        trial_losses=counters.trial_losses,
+        entry=attempt.entry,
+        via=attempt.via,
+        swap=attempt.swap,
+        confirmed=attempt.confirmed,
+        timeline=tuple(attempt.timeline.phases),
+        notes=_notes(part, attempt.via),
+        simulated=attempt.unit.config.simulated,
+        course=Course.of(counters.progress, counters.repeated),
+    )
+
+
+def _taken_up(upload: Upload) -> int:
+    """Bytes that an earlier upload had brought already."""
+    progress = upload.counters.progress
+    if not upload.resumed or not progress:
+        return 0
+    at_start = progress[0][1]
+    return at_start or (progress[1][1] if len(progress) > 1 else 0)  # by its sha it is told with the first answer
+
+
+def _notes(part: Part, via: str) -> tuple[str, ...]:
+    if not part.needed:
+        return (*part.notes, "the board held this image already: nothing was uploaded")
+    upload = part.upload
+    if upload is None:
+        return (*part.notes, *(() if via == "staged" else ("nothing was uploaded",)))
+    notes = (
+        [*part.notes] if upload.done else [*part.notes, f"{upload.acknowledged} of {upload.total} bytes were uploaded"]
+    )
+    if upload.resumed:
+        notes.append("an upload broken off was taken up")
+    if upload.counters.restarts:
+        who = "bootloader" if via == "recovery" else "application"
+        notes.append(f"the {who} had been reset: the upload began again at 0 ({upload.counters.restarts} times)")
+    return (*notes, *window_notes(upload))
+
+
+def proved_in_words(proof: Proof) -> str:
+    """A proof, for people."""
+    if proof.hash is None:
+        return f"NOT verified: {proof.proof}"
+    return f"verified: the board's image list shows hash {proof.hash.hex()[:HASH_SHOWN]}... in slot 0"

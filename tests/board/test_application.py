@@ -1,0 +1,292 @@
+"""Updates through the simulated application: tested, confirmed, reverted, refused, and what is said of each."""
+
+from contextlib import suppress
+
+import pytest
+import simulator
+
+from board.conftest import as_new, make_build, wired
+from pytest_nrfdfu.board.dfu import Dfu
+from pytest_nrfdfu.errors import HashMismatch, NotBooted, UpdateRefused, UploadFailed
+from pytest_nrfdfu.smp.messages import EraseRequest, ImageStateWrite
+
+SIM = {"application_smp": "full", "applications": {"9.9.9": "faults", "8.8.8": "confirms", "7.7.7": "hangs"}}
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory):
+    """By version."""
+    folder = tmp_path_factory.mktemp("builds")
+    versions = ("1.0.0", "1.1.0", "1.2.0", "7.7.7", "8.8.8", "9.9.9")
+    return {version: make_build(folder, version) for version in versions}
+
+
+@pytest.fixture(scope="module")
+def _board(builds):
+    with board(builds) as found:
+        yield found
+
+
+@pytest.fixture
+def sim(_board, builds):
+    """A board of this module's own, with version 1.0.0 running and slot 1 erased."""
+    found = _board
+    with suppress(HashMismatch):  # an image that a test left pending is swapped in
+        Dfu(found.unit).update(builds["1.0.0"])
+    Dfu(found.unit).update(builds["1.0.0"], only_if_needed=True)
+    found.unit.client.erase(1, simulator.DEADLINE)
+    return as_new(found)
+
+
+def board(builds, **tables):
+    return wired(sim=SIM | {"image": builds["1.0.0"].path} | tables.pop("sim", {}), **tables)
+
+
+@pytest.fixture
+def dfu(sim):
+    return updates(sim)
+
+
+def updates(sim, *, smp=True):
+    """Once the application runs."""
+    simulator.wait_until(lambda: sim.admin.counters()["program"] == "application", "the application")
+    if smp:
+        sim.unit.client.poll_images(0.1, sim.unit.now() + simulator.DEADLINE)
+    sim.admin.reset_counters()
+    return Dfu(sim.unit)
+
+
+def slots(sim):
+    """The hashes in both slots, by the simulator's own word."""
+    return tuple(sim.admin.flash_hash(slot).image_hash for slot in (0, 1))
+
+
+# --- the whole way --------------------------------------------------------------------------------------------------
+
+
+def test_an_update_is_swapped_in_and_confirmed(sim, dfu, builds):
+    said, reports = [], []
+    new = builds["1.1.0"]
+    report = Dfu(sim.unit, say=said.append, done=reports.append).update(new, via="application")
+    assert reports == [report]
+    assert (report.verified, report.proof, report.hash, report.running) == (True, "image list", new.hash, "image list")
+    assert (report.via, report.swap, report.confirmed, report.entry) == ("application", "move", True, "")
+    assert (report.bytes, report.notes, report.retries) == (len(new.image.data), (), 0)
+    assert 0 < report.chunk <= 380, "what the application's buffers of 384 bytes take"
+    assert [phase.name for phase in report.timeline] == ["check", "upload", "verify", "mark", "swap", "boot", "confirm"]
+    assert slots(sim) == (new.hash, builds["1.0.0"].hash)
+    assert sim.unit.proved == new.hash
+    assert any("upgrades by move (bootloader info)" in step for step in said)
+    assert report.to_json()["confirmed"] is True
+    dfu.unit.client.reset()
+    assert Dfu(sim.unit).confirm().hash == new.hash, "a confirmed image stays"
+
+
+def test_an_image_on_trial_goes_away_at_the_next_reset(sim, dfu, builds):
+    new, old = builds["1.1.0"], builds["1.0.0"]
+    report = dfu.update(new, via="application", confirm=False)
+    assert (report.verified, report.confirmed) == (True, False)
+    reverted = dfu.revert()
+    assert (reverted.hash, reverted.version) == (old.hash, "1.0.0")
+    assert (reverted.away_hash, reverted.away_version) == (new.hash, "1.1.0")
+    assert reverted.proof == "image list"
+    assert slots(sim) == (old.hash, new.hash)
+
+
+def test_a_trial_that_is_confirmed_stays(sim, dfu, builds):
+    new = builds["1.1.0"]
+    dfu.update(new, via="application", confirm=False)
+    kept = dfu.confirm()
+    assert (kept.hash, kept.confirmed, kept.active) == (new.hash, True, True)
+    with pytest.raises(UpdateRefused, match=r"nothing is on trial: version 1\.1\.0.*Nothing was reset"):
+        dfu.revert()
+    assert sim.resets() == {"SREQ": 1}
+
+
+def test_an_application_that_confirms_itself(sim, dfu, builds):
+    """Either it has done so when its list is read, or it does before the way back is tried."""
+    report = dfu.update(builds["8.8.8"], via="application", confirm=True)
+    assert report.confirmed
+    with pytest.raises(UpdateRefused, match="nothing is on trial"):
+        dfu.revert()
+
+
+@pytest.mark.parametrize("swap", ["offset", "overwrite"])
+def test_other_ways_to_upgrade(builds, swap):
+    with board(builds, sim={"swap": swap}) as sim:
+        report = updates(sim).update(builds["1.1.0"], via="application")
+        assert (report.verified, report.swap, report.confirmed) == (True, swap, True)
+        assert sim.admin.flash_hash().image_hash == builds["1.1.0"].hash
+
+
+def test_nothing_to_do(sim, dfu, builds):
+    report = dfu.update(builds["1.0.0"], via="application", only_if_needed=True)
+    assert (report.verified, report.bytes, report.running) == (True, 0, "image list")
+    assert report.notes == ("the board held this image already: nothing was uploaded",)
+    assert sim.resets() == {}
+
+
+# --- refused before anything is sent --------------------------------------------------------------------------------
+
+
+def refused(sim, dfu, match, build, **how):
+    """An update that is refused, and has not touched the board."""
+    before = slots(sim)
+    with pytest.raises(UpdateRefused, match=match):
+        dfu.update(build, **{"via": "application"} | how)
+    assert sim.admin.counters()["upload_requests"] == 0
+    assert sim.resets() == {}
+    assert slots(sim) == before
+
+
+def test_the_image_that_runs_is_no_update(sim, dfu, builds):
+    refused(sim, dfu, r"runs version 1\.0\.0.*already.*Nothing was sent", builds["1.0.0"])
+
+
+def test_a_trial_and_the_way_back_need_a_bootloader_that_swaps(builds):
+    with board(builds, sim={"swap": "overwrite"}) as sim:
+        dfu = updates(sim)
+        refused(sim, dfu, r"confirm=False .* overwrites slot 0", builds["1.1.0"], confirm=False)
+        with pytest.raises(UpdateRefused, match=r"bootloader info: CONFIG_BOOT_UPGRADE_ONLY.*nothing was reset"):
+            dfu.revert()
+        assert sim.resets() == {}
+
+
+def test_recovery_puts_nothing_on_trial(sim, dfu, builds):
+    refused(sim, dfu, "serial recovery writes slot 0", builds["1.1.0"], via="recovery", confirm=False)
+
+
+def test_an_image_on_trial_is_in_the_way(sim, dfu, builds):
+    dfu.update(builds["1.1.0"], via="application", confirm=False)
+    sim.admin.reset_counters()
+    refused(sim, dfu, r"version 1\.1\.0 .* is on trial: slot 1 keeps version 1\.0\.0", builds["1.2.0"])
+
+
+def test_recovery_is_no_application(sim, dfu, builds):
+    dfu.enter()
+    sim.admin.reset_counters()
+    refused(sim, dfu, "MCUboot's serial recovery answers, and not the application", builds["1.1.0"])
+
+
+def test_an_application_without_a_server(builds):
+    with board(builds, sim={"application_smp": "none"}) as sim:
+        refused(sim, updates(sim, smp=False), "no SMP server answers", builds["1.1.0"])
+
+
+# --- traps ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_very_image_in_slot_1_is_erased_first(sim, dfu, builds):
+    """Its hash there would prove nothing about an upload."""
+    dfu.update(builds["1.1.0"], via="application", confirm=False)
+    dfu.revert()
+    report = dfu.update(builds["1.1.0"], via="application")
+    assert report.notes == ("before the update slot 1 held this very image: it was erased first",)
+    assert report.bytes == len(builds["1.1.0"].image.data)
+
+
+def test_an_image_left_pending_is_erased_and_told(sim, dfu, builds):
+    left = builds["1.2.0"]
+    sim.unit.client.upload(left.image.data)
+    sim.unit.client.request(ImageStateWrite(hash=left.hash))
+    report = dfu.update(builds["1.1.0"], via="application")
+    assert report.notes == (
+        "before the update slot 1 held another image, marked for the next boot: it was erased first",
+    )
+    assert slots(sim) == (builds["1.1.0"].hash, builds["1.0.0"].hash)
+
+
+def refuse_to_erase(sim, monkeypatch):
+    """A server that keeps its slot: Zephyr without CONFIG_MCUMGR_GRP_IMG_ALLOW_ERASE_PENDING."""
+    real = sim.unit.client._run
+
+    def run(request, *rest):
+        if isinstance(request, EraseRequest):
+            from pytest_nrfdfu.errors import SmpRejected
+
+            raise SmpRejected("the server answered NO_FREE_SLOT (9) of group 1: no free slot", rc=9, group=1)
+        return real(request, *rest)
+
+    monkeypatch.setattr(sim.unit.client, "_run", run)
+
+
+def test_an_image_left_pending_that_cannot_be_erased_is_named(sim, dfu, builds, monkeypatch):
+    left = builds["1.2.0"]
+    sim.unit.client.upload(left.image.data)
+    sim.unit.client.request(ImageStateWrite(hash=left.hash))
+    refuse_to_erase(sim, monkeypatch)
+    sim.admin.reset_counters()
+    refused(sim, dfu, r"slot 1 holds version 1\.2\.0 .*NO_FREE_SLOT \(9\).*Nothing was uploaded", builds["1.1.0"])
+
+
+def test_the_very_image_left_pending_is_taken_as_it_is_where_it_cannot_be_erased(sim, dfu, builds, monkeypatch):
+    new = builds["1.1.0"]
+    sim.unit.client.upload(new.image.data)
+    sim.unit.client.request(ImageStateWrite(hash=new.hash))
+    refuse_to_erase(sim, monkeypatch)
+    report = dfu.update(new, via="application")
+    assert report.verified
+    assert report.bytes == 0
+    assert "it was not erased" in report.notes[0]
+
+
+# --- images that do not stay ----------------------------------------------------------------------------------------
+
+
+def test_a_build_that_faults_reverts_and_its_dump_is_shown(sim, dfu, builds):
+    reports = []
+    with pytest.raises(NotBooted) as failed:
+        Dfu(sim.unit, done=reports.append).update(builds["9.9.9"], via="application")
+    text = str(failed.value)
+    assert "reverted: version 1.0.0" in text
+    assert "ZEPHYR FATAL ERROR" in text
+    assert "MPU FAULT" in text
+    (report,) = reports
+    assert not report.verified
+    assert report.via == "application"
+    assert sim.unit.proved is None
+    assert slots(sim)[0] == builds["1.0.0"].hash
+
+
+def test_a_build_that_hangs_is_told(builds):
+    with board(builds, boot={"timeout": 2.0}) as sim:
+        dfu = updates(sim)
+        sim.unit.client.link = type(sim.unit.client.link)(baudrate=None, erase_page=0.0, write_word=0.0)
+        with pytest.raises(NotBooted, match=r"1\.0\.0|not seen running"):
+            dfu.update(builds["7.7.7"], via="application")
+
+
+# --- the upload -----------------------------------------------------------------------------------------------------
+
+
+class _BrokenOffError(Exception):
+    """Stands for whatever ends an upload halfway."""
+
+
+def test_an_upload_broken_off_is_taken_up_by_its_sha(sim, dfu, builds):
+    def halfway(acknowledged, total):
+        if acknowledged > total // 2:
+            raise _BrokenOffError
+
+    with pytest.raises(_BrokenOffError):
+        Dfu(sim.unit, progress=halfway).update(builds["1.1.0"], via="application")
+    report = dfu.update(builds["1.1.0"], via="application")
+    assert report.notes == ("an upload broken off was taken up",)
+    assert report.bytes < len(builds["1.1.0"].image.data) // 2 + 1000
+
+
+def test_one_chunk_at_a_time_if_told_so(builds):
+    with board(builds, bootloader={"window": 1}) as sim:
+        report = updates(sim).update(builds["1.1.0"], via="application")
+        assert report.window == 1
+        assert report.verified
+
+
+def test_the_application_refuses_the_upload(sim, dfu, builds, monkeypatch):
+    """By the name of its group's error."""
+    report, reports = None, []
+    monkeypatch.setattr(builds["1.1.0"].image.__class__, "data", property(lambda _: b"\0" * 4000))
+    with pytest.raises(UploadFailed, match=r"INVALID_IMAGE_HEADER_MAGIC \(23\) of group 1"):
+        report = Dfu(sim.unit, done=reports.append).update(builds["1.1.0"], via="application")
+    assert report is None
+    assert [(r.verified, r.proof, r.running) for r in reports] == [(False, "upload failed", "not booted")]

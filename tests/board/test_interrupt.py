@@ -1,0 +1,89 @@
+"""Updates that are cut off: which image runs afterwards, and whether that is so."""
+
+import pytest
+import simulator
+
+from board.conftest import make_build, wired
+from pytest_nrfdfu.board.dfu import Dfu
+from pytest_nrfdfu.errors import ConfigError, UpdateRefused
+
+SIM = {"application_smp": "full", "baudrate": 1_000_000, "flash_timing": "datasheet"}
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("builds")
+    return tuple(make_build(folder, version) for version in ("1.0.0", "1.1.0", "1.2.0"))
+
+
+@pytest.fixture(scope="module")
+def _board(builds):
+    with wired(sim=SIM | {"image": builds[0].path}) as found:
+        yield found
+
+
+@pytest.fixture
+def sim(_board, builds):
+    """A board of this module's own, with version 1.0.0 running; how long a swap takes is not known of it."""
+    Dfu(_board.unit).update(builds[0], only_if_needed=True)
+    _board.unit.swap_seconds = None
+    return _board
+
+
+def slot0(sim):
+    return sim.admin.flash_hash()
+
+
+def test_cut_off_in_the_upload_the_old_image_runs(sim, builds):
+    old, new, _ = builds
+    cut = Dfu(sim.unit).interrupt(new, at="upload:50%")
+    assert (cut.runs, cut.hash, cut.version, cut.confirmed) == ("old", old.hash, "1.0.0", True)
+    assert (cut.at, cut.by, cut.via, cut.swap) == ("upload:50%", "reset", "application", "move")
+    assert 0.5 <= cut.cut < 0.6
+    assert cut.proof == "the application's image list"
+    assert sim.resets()["RESETPIN"] >= 1
+    assert slot0(sim).valid
+
+
+@pytest.mark.parametrize(("share", "number"), [(10, 1), (60, 2)])
+def test_cut_off_in_the_swap_the_new_image_runs_whole(sim, builds, share, number):
+    """Another image each time: where slot 1 holds it, the slot is erased first, which takes seconds."""
+    old, new, said = builds[0], builds[number], []
+    cut = Dfu(sim.unit, say=said.append).interrupt(new, at=f"swap:{share}%")
+    assert (cut.runs, cut.hash, cut.confirmed) == ("new", new.hash, False)
+    assert share / 100 <= cut.cut
+    assert slot0(sim).image_hash == new.hash
+    assert slot0(sim).valid
+    assert any("cut off by reset at" in step for step in said)
+    assert Dfu(sim.unit).revert().hash == old.hash
+
+
+def test_cut_off_in_recovery_no_image_is_left(sim, builds):
+    cut = Dfu(sim.unit).interrupt(builds[1], at="upload:50%", via="recovery")
+    assert (cut.runs, cut.hash, cut.version) == ("none", None, "")
+    assert cut.proof == "recovery's image list"
+    assert not slot0(sim).valid
+    assert sim.admin.counters()["in_recovery"]
+
+
+def test_the_last_byte_is_the_new_image(sim, builds):
+    cut = Dfu(sim.unit).interrupt(builds[1], at="upload:100%", via="recovery")
+    assert (cut.runs, cut.hash) == ("new", builds[1].hash)
+    simulator.wait_until(lambda: not sim.admin.counters()["in_recovery"], "the start of the application")
+
+
+def test_what_cannot_be_cut_is_told_before_anything_is_sent(sim, builds):
+    dfu = Dfu(sim.unit)
+    sim.admin.reset_counters()
+    with pytest.raises(ConfigError, match=r"needs a \[power\] table"):
+        dfu.interrupt(builds[1], at="upload:50%", by="power")
+    with pytest.raises(ValueError, match="known: 'reset', 'power'"):
+        dfu.interrupt(builds[1], at="upload:50%", by="magic")
+    with pytest.raises(ValueError, match="has no swap"):
+        dfu.interrupt(builds[1], at="swap:50%", via="recovery")
+    with pytest.raises(ValueError, match="known: 'recovery', 'application'"):
+        dfu.interrupt(builds[1], at="upload:50%", via="post")
+    with pytest.raises(UpdateRefused, match="already"):
+        dfu.interrupt(builds[0], at="upload:50%")
+    assert sim.admin.counters()["upload_requests"] == 0
+    assert sim.resets() == {}
