@@ -99,10 +99,14 @@ def version(name):
 
 
 def run(name, port, baudrate, image, deadline=DEADLINE):
-    """Let a peer upload the file `image`, in a process group of its own that ends here in any case."""
-    command = [sys.executable, __file__, name, port, str(baudrate), str(image)]
+    """Let a peer upload the file `image`."""
+    return run_script(__file__, name, port, baudrate, image, deadline=deadline)
+
+
+def run_script(script, *arguments, deadline=DEADLINE):
+    """Run a Python script in a process group of its own that ends here in any case."""
     child = subprocess.Popen(
-        command,
+        [sys.executable, script, *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
