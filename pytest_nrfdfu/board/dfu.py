@@ -25,7 +25,7 @@ from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageStates
 from pytest_nrfdfu.smp.upload import Upload, UploadCounters
 
-__all__ = ["Dfu", "Proof", "Recovery", "Say"]
+__all__ = ["Dfu", "Proof", "Recovery", "Say", "reckon_with"]
 
 Say = Callable[[str], None]
 _NO_KEY = b"no key"
@@ -97,6 +97,13 @@ class _Attempt:
             part.upload = unfinished.upload
 
 
+def reckon_with(unit: Unit, build: Build) -> None:
+    """Take the unit's bootloader to be what a build says that it is, where it says it."""
+    unit.profile = profile_for(unit.config, build.facts)
+    uart = build.facts.uart if build.facts is not None else None
+    unit.flow_control = uart is not None and uart.flow_control
+
+
 class Dfu:
     """Updates of one unit. Steps one by one, or all by `update`."""
 
@@ -132,9 +139,7 @@ class Dfu:
             raise ValueError(f"via={via!r} is not known; known: 'recovery'")
         unit = self.unit
         steps = plan(build, unit.config)
-        unit.profile = profile_for(unit.config, build.facts)
-        uart = build.facts.uart if build.facts is not None else None
-        unit.flow_control = uart is not None and uart.flow_control
+        reckon_with(unit, build)
         if not only_if_needed:
             for step in steps:
                 check_way_back(step, unit.config, unit.profile)

@@ -13,8 +13,9 @@ from pytest_nrfdfu.image.bootloader import BootloaderProfile
 from pytest_nrfdfu.smp.chunks import Limits
 from pytest_nrfdfu.smp.regulator import TRIAL_BYTES, Verdict
 from pytest_nrfdfu.smp.upload import Upload
+from pytest_nrfdfu.smp.window import waiting_lines
 
-__all__ = ["findings", "key", "limits_for", "window_notes"]
+__all__ = ["findings", "key", "limits_for", "no_window", "window_notes"]
 
 _DECODE_OVERHEAD = 4
 """The decode buffer holds the packet beside length and CRC (measured with MCUboot's code)."""
@@ -55,6 +56,17 @@ def limits_for(
         flow_control=flow_control and config.uart.flow_control == "rtscts",
         trial=asked == "auto" and known.window == "unknown",
     )
+
+
+def no_window(config: BoardConfig, profile: BootloaderProfile) -> str | None:
+    """Why uploads get no window, whatever is measured; None if they may."""
+    if not profile.queues_commands:
+        return f"no window: in bootloader {profile.name} a queued request waits for the next byte"
+    if waiting_lines(profile.line_buffers, _AUTO) is None:
+        return f"no window: the bootloader's {profile.line_buffers} line buffers are too few"
+    if config.bootloader.window == 1:
+        return "no window: window = 1 in [bootloader] says so"
+    return None
 
 
 def findings(upload: Upload, limits: Limits) -> dict[str, str | int]:

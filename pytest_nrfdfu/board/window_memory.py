@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Known", "WindowMemory"]
+__all__ = ["MEMORY_FILE", "MEMORY_FOLDER", "Known", "WindowMemory"]
+
+MEMORY_FOLDER, MEMORY_FILE = "nrfdfu", "uploads.json"
+"""In pytest's cache: the directory that its `Cache.mkdir` makes, and the file in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
