@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from pytest_nrfdfu.board.boot import banner_line, boot
 from pytest_nrfdfu.board.client import Progress
-from pytest_nrfdfu.board.limits import window_notes
+from pytest_nrfdfu.board.limits import window_outcome
 from pytest_nrfdfu.board.plan import Step, check_way_back, plan, profile_for
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.report import Course, DfuReport, Timeline
@@ -248,6 +248,7 @@ class Dfu:
             rate=sent / seconds if seconds else 0.0,
             chunk=counters.largest_chunk,
             window=max(1, counters.window),
+            window_outcome=window_outcome(upload) if upload is not None else "",
             retries=counters.retries,
             resyncs=counters.resyncs,
             trial_losses=counters.trial_losses,
@@ -298,4 +299,4 @@ def _notes(part: _Part) -> tuple[str, ...]:
         notes.append("an upload broken off was taken up")
     if upload.counters.restarts:
         notes.append(f"the bootloader had been reset: the upload began again at 0 ({upload.counters.restarts} times)")
-    return (*notes, *window_notes(upload))
+    return tuple(notes)

@@ -39,9 +39,10 @@ class Regulator:
     def __init__(self, window: Policy, *, trial: bool = False) -> None:
         """`trial`: the window has to prove itself in this upload."""
         self._window = window
-        self._has_window = type(window) is not StopAndWait
-        self._trial = trial and self._has_window
-        self._open = self._has_window
+        self.has_window = type(window) is not StopAndWait
+        """Whether there is one at all, open or not."""
+        self._trial = trial and self.has_window
+        self._open = self.has_window
         self._closed_for_good = False
         self._clean = 0
         self._carried = 0
@@ -54,6 +55,11 @@ class Regulator:
     def is_open(self) -> bool:
         """Whether there is a window, and it is open."""
         return self._open
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the window has to prove itself still."""
+        return self._trial
 
     @property
     def policy(self) -> Policy:
@@ -91,7 +97,7 @@ class Regulator:
             if self._trial and self._carried >= TRIAL_BYTES:
                 self._trial = False
                 self.verdict = Verdict.CLEAN
-        elif self._has_window:
+        elif self.has_window:
             self._clean += 1
             if self._clean >= CLEAN_CHUNKS and not self._closed_for_good:
                 self._clean = 0
