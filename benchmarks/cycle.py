@@ -58,7 +58,7 @@ def row_of(number: int, baudrate: int, report: DfuReport) -> Row:
         window=report.window,
         phases=phases | {"other": total - sum(phases.values())},
         total=total,
-        upload_limit=limit(report.bytes, baudrate),
+        upload_limit=limit(report.bytes, baudrate).seconds,
         window_outcome=report.window_outcome,
         notes=report.notes,
         verified=report.verified,
