@@ -55,6 +55,7 @@ def limits_for(
         window=max(window, _AUTO),
         flow_control=flow_control and config.uart.flow_control == "rtscts",
         trial=asked == "auto" and known.window == "unknown",
+        trial_carried=known.carried,
     )
 
 
@@ -74,7 +75,9 @@ def findings(upload: Upload, limits: Limits) -> dict[str, str | int]:
     verdict = upload.regulator.verdict
     found: dict[str, str | int] = {}
     if verdict is not Verdict.NONE:
-        found |= {"window": verdict.value, "losses": upload.counters.trial_losses}
+        found |= {"window": verdict.value, "losses": upload.counters.trial_losses, "carried": 0}
+    elif upload.regulator.on_trial and upload.regulator.carried > limits.trial_carried:
+        found |= {"carried": upload.regulator.carried}
     if upload.limits.max_packet < limits.max_packet:
         found |= {"receive_size": upload.limits.max_packet + _DECODE_OVERHEAD}
     return found

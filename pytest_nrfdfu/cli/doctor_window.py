@@ -108,7 +108,7 @@ def _remembered(config: BoardConfig, known: Known) -> str:
 def _measured(bench: Bench, step: Step) -> Finding:
     """Upload on trial, whatever is configured or remembered, until the trial has an outcome."""
     unit, config = bench.unit, bench.unit.config
-    unit.memory.note(unit.memory_key, window="unknown", losses=0)
+    unit.memory.note(unit.memory_key, window="unknown", losses=0, carried=0)
     unit.config = config.model_copy(update={"bootloader": config.bootloader.model_copy(update={"window": "auto"})})
     entered = bench.entered
     assert entered is not None
@@ -126,19 +126,19 @@ def _measured(bench: Bench, step: Step) -> Finding:
 
 
 def _trial(bench: Bench, recovery: Recovery, step: Step) -> Finding:
-    unit, carried, seconds, uploads = bench.unit, 0, 0.0, 0
-    while carried < TRIAL_BYTES:
+    carried, seconds, uploads = 0, 0.0, 0
+    verdict = Verdict.NONE
+    while verdict is Verdict.NONE:
         upload = recovery.send(step, progress=bench.progress)
         uploads += 1
         carried += upload.total
         seconds += _seconds(upload)
         verdict = upload.regulator.verdict
-        if verdict is Verdict.LOSSY:
-            seen = f"a window of {upload.counters.window} chunks lost something; uploads send one chunk at a time"
-            return Finding("fine", seen, "It may have been the link: measure again. What is remembered is the last.")
-        if verdict is Verdict.NONE and (upload.counters.restarts or not upload.regulator.is_open):
+        if verdict is Verdict.NONE and not upload.regulator.on_trial:
             return Finding("unknown", "the board was reset during the upload", "Measure again.")
-    unit.memory.note(unit.memory_key, window="clean", losses=0)
+    if verdict is Verdict.LOSSY:
+        seen = f"a window of {upload.counters.window} chunks lost something; uploads send one chunk at a time"
+        return Finding("fine", seen, "It may have been the link: measure again. What is remembered is the last.")
     times = "" if uploads == 1 else f" in {uploads} uploads"
     return Finding(
         "fine",

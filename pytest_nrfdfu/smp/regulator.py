@@ -36,8 +36,8 @@ class Verdict(Enum):
 class Regulator:
     """Chooses between a window and one chunk at a time."""
 
-    def __init__(self, window: Policy, *, trial: bool = False) -> None:
-        """`trial`: the window has to prove itself in this upload."""
+    def __init__(self, window: Policy, *, trial: bool = False, carried: int = 0) -> None:
+        """`trial`: the window has to prove itself; `carried`: bytes by which it did so in earlier uploads."""
         self._window = window
         self.has_window = type(window) is not StopAndWait
         """Whether there is one at all, open or not."""
@@ -45,7 +45,7 @@ class Regulator:
         self._open = self.has_window
         self._closed_for_good = False
         self._clean = 0
-        self._carried = 0
+        self._carried = carried
         self._failures = 0
         self.verdict = Verdict.NONE
         self.fallbacks = 0
@@ -60,6 +60,11 @@ class Regulator:
     def on_trial(self) -> bool:
         """Whether the window has to prove itself still."""
         return self._trial
+
+    @property
+    def carried(self) -> int:
+        """Bytes that the window has carried since it was opened, those of earlier uploads' trials included."""
+        return self._carried
 
     @property
     def policy(self) -> Policy:

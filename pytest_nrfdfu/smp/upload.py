@@ -119,8 +119,8 @@ class Upload:
         self._sequences = sequences
         self._link = link
         self._round_trip = round_trip
-        self.regulator = Regulator(policy or policy_for(self.limits, len(data), link), trial=self.limits.trial)
-        """Of the window."""
+        window = policy or policy_for(self.limits, len(data), link)
+        self.regulator = Regulator(window, trial=self.limits.trial, carried=self.limits.trial_carried)
         self._image = image
         self._sha = sha
         self._version = version

@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_memory(tmp_path):
 def test_the_file_is_for_people_too(tmp_path):
     WindowMemory(tmp_path / "x.json").note("unit, ncs-2.6", window="lossy", losses=1)
     assert json.loads((tmp_path / "x.json").read_text()) == {
-        "unit, ncs-2.6": {"window": "lossy", "losses": 1, "receive_size": None}
+        "unit, ncs-2.6": {"window": "lossy", "losses": 1, "carried": 0, "receive_size": None}
     }
 
 
@@ -153,14 +153,25 @@ def test_a_clean_trial_is_noted():
     done = upload()
     for _ in range(200):
         done.regulator.passed(600)
-    assert findings(done, done.limits) == {"window": "clean", "losses": 0}
+    assert findings(done, done.limits) == {"window": "clean", "losses": 0, "carried": 0}
     assert window_outcome(done).endswith("chunks in flight: tried and kept")
+
+
+def test_a_trial_goes_on_in_the_next_upload():
+    first = upload()
+    for _ in range(60):
+        first.regulator.passed(600)
+    assert findings(first, first.limits) == {"carried": 36_000}
+    second = upload(limits(known=Known(carried=36_000)))
+    for _ in range(60):
+        second.regulator.passed(600)
+    assert findings(second, second.limits) == {"window": "clean", "losses": 0, "carried": 0}
 
 
 def test_a_lossy_trial_is_noted():
     done = upload()
     done.counters.trial_losses += done.regulator.lost()
-    assert findings(done, done.limits) == {"window": "lossy", "losses": 1}
+    assert findings(done, done.limits) == {"window": "lossy", "losses": 1, "carried": 0}
     assert window_outcome(done).endswith("chunks in flight: tried and given up")
 
 
