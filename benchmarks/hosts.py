@@ -150,8 +150,19 @@ class Done(NamedTuple):
     cpu: float
 
 
+_SHOWN = 120
+_SAYS_WHY = re.compile(r"error|exception|not done|read back|timed? ?out", re.IGNORECASE)
+
+
 class Failed(Exception):
-    """A host gave up, or was stuck; its last words."""
+    """A host gave up, or was stuck, or what is on the board is not the image; the text holds its last words."""
+
+    @property
+    def why(self) -> str:
+        """The last line that seems to say why; else the last line."""
+        lines = [line.strip(" \t│╭╰╮╯─") for line in str(self).splitlines()]
+        said = [line for line in lines if line] or [""]
+        return next((line for line in reversed(said) if _SAYS_WHY.search(line)), said[-1])[:_SHOWN]
 
 
 def version(name: str) -> str:
@@ -177,7 +188,7 @@ def run(name: str, target: Target, timeout: float) -> Done:
             raise Failed(f"still not done after {timeout:g} s") from None
         if done.returncode:
             words.seek(0)
-            raise Failed(words.read()[-2000:].strip())
+            raise Failed(words.read().strip())
     report = json.loads(done.stdout.splitlines()[-1])
     return Done(bytes.fromhex(report["hash"]) if report["hash"] else None, report["cpu"])
 

@@ -26,7 +26,6 @@ TIMEOUT = 240.0
 """Seconds; a host that takes so long for this is stuck."""
 MOST = 1.35
 """Times the time without losses that this project's client may take (median)."""
-_LAST_WORDS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +49,6 @@ class Row:
     simulated: bool = True
 
 
-def last_words(failure: hosts.Failed) -> str:
-    """The last line that says something."""
-    said = [line.strip(" \t│╰╯─") for line in str(failure).splitlines()]
-    return next((line for line in reversed(said) if line), "")[:_LAST_WORDS]
-
-
 def row_of(host: str, case: Case, image: bytes, loss: float, runs: int) -> Row:
     """All runs of one host."""
     print(f"{host} without losses ...", file=sys.stderr, flush=True)
@@ -68,7 +61,7 @@ def row_of(host: str, case: Case, image: bytes, loss: float, runs: int) -> Row:
             seconds.append(measure(host, case._replace(line_loss=loss, seed=seed), image, TIMEOUT).seconds)
         except hosts.Failed as failure:
             seconds.append(None)
-            failures.append(last_words(failure))
+            failures.append(failure.why)
     whole = [each for each in seconds if each is not None]
     return Row(
         host=host,

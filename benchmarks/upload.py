@@ -7,8 +7,9 @@ slow as the nRF5340's data sheet says, bytes are lost while it erases, and bytes
 way. Once the bootloader tells its buffer size (MCUmgr parameters), and once it does not, as in the nRF Connect SDK,
 where a host has to know the size or to assume a small one. The hosts take turns, each in a process of its own; seconds
 run, on the board, from the first byte of the first upload request to the end of the last response. An upload counts
-only if the host then reads the image's hash from the board and flash holds the image; otherwise the run fails. This
-project's client sees each board for the first time, so it has to try its window first. All figures are simulated.
+only if the host then reads the image's hash from the board and flash holds the image; a host that fails is told so and
+has no row. This project's client sees each board for the first time, so it has to try its window first. All figures are
+simulated.
 
 The limit that shares are of is computed, not measured: see `limit`. Targets are for the default size.
 """
@@ -221,8 +222,19 @@ def measure(host: str, case: Case, image: bytes, timeout: float = UPLOAD_TIMEOUT
     )
 
 
-def compare(case: Case, image: bytes, names: list[str]) -> list[Row]:
-    """The hosts, one after the other, on the same kind of board."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An upload that came to nothing."""
+
+    host: str
+    version: str
+    bootloader: str
+    baudrate: int
+    why: str
+
+
+def compare(case: Case, image: bytes, names: list[str], failures: list[Failure]) -> list[Row]:
+    """The hosts, one after the other, on the same kind of board; those that fail are added to `failures`."""
     rows = []
     for name in names:
         flow = ", flow control" if case.flow_control else ""
@@ -231,7 +243,15 @@ def compare(case: Case, image: bytes, names: list[str]) -> list[Row]:
         try:
             rows.append(measure(name, case, image))
         except hosts.Failed as failure:
-            raise SystemExit(f"{name} on {case.bootloader} failed: {failure}") from None
+            failures.append(
+                Failure(
+                    host=name,
+                    version=hosts.version(name),
+                    bootloader=case.bootloader,
+                    baudrate=case.baudrate,
+                    why=failure.why,
+                )
+            )
     return [judged(row, rows) for row in rows]
 
 
@@ -310,18 +330,24 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     image = make_image(options.size)
     rows: list[Row] = []
+    failures: list[Failure] = []
     for baudrate in options.baudrate:
         for bootloader in options.bootloader:
-            rows += compare(Case(bootloader, baudrate), image, options.host)
+            rows += compare(Case(bootloader, baudrate), image, options.host, failures)
         if OWN in options.host:
-            rows += compare(Case(options.bootloader[0], baudrate, flow_control=True), image, [OWN])
+            rows += compare(Case(options.bootloader[0], baudrate, flow_control=True), image, [OWN], failures)
     if options.json:
-        shown: dict[str, Any] = {"rows": [asdict(row) | {"limit": row.limit._asdict()} for row in rows]}
+        shown: dict[str, Any] = {
+            "rows": [asdict(row) | {"limit": row.limit._asdict()} for row in rows],
+            "failures": [asdict(failure) for failure in failures],
+        }
         print(json.dumps(shown, indent=1))
     else:
         print(table(rows))
+        for failed in failures:
+            print(f"{failed.host} {failed.version} FAILED on {failed.bootloader}, {failed.baudrate} baud: {failed.why}")
         print("All boards are simulated: nRF5340 flash timing, paced wire, hash read back by the same host.")
-    return 0
+    return 1 if any(failed.host == OWN for failed in failures) else 0
 
 
 if __name__ == "__main__":

@@ -46,15 +46,33 @@ def test_every_peer_is_pinned(script):
 
 
 def test_a_host_that_fails_is_quoted_and_one_that_is_stuck_is_ended(script, tmp_path):
-    hosts, loss = script("hosts"), script("loss")
+    hosts = script("hosts")
     target = hosts.Target(str(tmp_path / "no-port"), 115_200, tmp_path / "no-image", "ncs-2.6", "none")
     with pytest.raises(hosts.Failed) as caught:
         hosts.run("pytest-nrfdfu", target, 60)
-    assert "cannot open" in loss.last_words(caught.value)
+    assert "UartError: cannot open" in caught.value.why
     with pytest.raises(hosts.Failed, match="still not done after"):
         hosts.run("pytest-nrfdfu", target, 0.001)
 
 
-def test_the_last_words_are_the_last_line_that_says_something(script):
-    loss, hosts = script("loss"), script("hosts")
-    assert loss.last_words(hosts.Failed("Traceback\n│ TimeoutError: 2.5 s │\n╰──╯\n")) == "TimeoutError: 2.5 s"
+def test_why_a_host_failed_is_found_in_what_it_said(script):
+    failed = script("hosts").Failed
+    assert failed("Traceback\n│ TimeoutError: 2.5 s │\n╰──╯\n").why == "TimeoutError: 2.5 s"
+    assert failed("RuntimeError: no answer\n  25: _start").why == "RuntimeError: no answer"
+    assert failed("so long\n").why == "so long"
+    assert failed("").why == ""
+
+
+def test_a_host_that_fails_has_no_row_and_ends_nothing(script, monkeypatch):
+    upload, hosts = script("upload"), script("hosts")
+
+    def measure(*_):
+        raise hosts.Failed("OSError: gone")
+
+    monkeypatch.setattr(upload, "measure", measure)
+    failures = []
+    assert upload.compare(upload.Case("ncs-2.6", 115_200), b"", ["smpclient", "smpmgr"], failures) == []
+    assert [(failure.host, failure.why) for failure in failures] == [
+        ("smpclient", "OSError: gone"),
+        ("smpmgr", "OSError: gone"),
+    ]
