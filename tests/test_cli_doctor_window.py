@@ -69,6 +69,13 @@ def test_small_images_are_sent_until_a_trials_bytes_are_together(bench, tmp_path
     assert remembered(tmp_path, told["window"]["holds_for"]).window == "clean"
 
 
+def test_a_measurement_begins_anew(bench, tmp_path):
+    """What a trial in a test has carried so far does not count."""
+    key = bench()[1]["window"]["holds_for"]
+    WindowMemory(tmp_path / "kept" / "d" / "nrfdfu" / "uploads.json").note(key, carried=60_000)
+    assert f"carried {3 * len(SMALL)} bytes in 3 uploads" in bench(*measure("small"))[2]["window"]["seen"]
+
+
 def test_a_window_that_loses_something_is_remembered_too_and_may_be_measured_again(bench):
     status, told, steps = bench(*measure("large"), sim="line_loss = 0.01")
     assert status == 0
