@@ -41,6 +41,7 @@ class Row:
     total: float
     upload_limit: float
     """What no host's upload can go below."""
+    window_outcome: str
     notes: tuple[str, ...]
     verified: bool
     simulated: bool = True
@@ -57,7 +58,8 @@ def row_of(number: int, baudrate: int, report: DfuReport) -> Row:
         window=report.window,
         phases=phases | {"other": total - sum(phases.values())},
         total=total,
-        upload_limit=limit(report.bytes, baudrate),
+        upload_limit=limit(report.bytes, baudrate).seconds,
+        window_outcome=report.window_outcome,
         notes=report.notes,
         verified=report.verified,
     )
@@ -97,7 +99,7 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         times = "  ".join(f"{value:8.2f}" for value in (*(row.phases[name] for name in names), row.total))
         lines.append(f"{row.round:>5}  {row.baudrate:>8}  {row.bytes:>7}  {row.window:>6}  {times}")
-        lines += [f"       {note}" for note in row.notes]
+        lines += [f"       {note}" for note in (row.window_outcome, *row.notes)]
     lines.append(f"No upload of {rows[0].bytes} bytes can take less than {rows[0].upload_limit:.2f} s at this rate.")
     return "\n".join(lines)
 

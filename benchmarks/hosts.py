@@ -9,6 +9,7 @@ Others' hosts run with their defaults, or tuned by hand as their documentation o
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import json
 import os
 import re
@@ -114,7 +115,8 @@ def mcumgr_client(target: Target) -> bytes | None:
 
     session = client.SerialSession(device=target.port, baudrate=target.baudrate)
     session.upload(str(target.image))
-    return bytes(next(state["hash"] for state in session.list() if state["slot"] == 0))
+    found: list[int] = next(state["hash"] for state in session.list() if state["slot"] == 0)
+    return bytes(found)
 
 
 class Host(NamedTuple):
@@ -148,14 +150,45 @@ class Done(NamedTuple):
     cpu: float
 
 
+_SHOWN = 120
+_SAYS_WHY = re.compile(r"error|exception|not done|read back|timed? ?out", re.IGNORECASE)
+
+
+class Failed(Exception):
+    """A host gave up, or was stuck, or what is on the board is not the image; the text holds its last words."""
+
+    @property
+    def why(self) -> str:
+        """The last line that seems to say why; else the last line."""
+        lines = [line.strip(" \t│╭╰╮╯─") for line in str(self).splitlines()]
+        said = [line for line in lines if line] or [""]
+        return next((line for line in reversed(said) if _SAYS_WHY.search(line)), said[-1])[:_SHOWN]
+
+
+def version(name: str) -> str:
+    """The installed version of a host; SystemExit if it is another than the one that this project pins."""
+    distribution = HOSTS[name].distribution
+    installed = importlib.metadata.version(distribution)
+    pin = re.compile(rf"{re.escape(distribution)}==([^;\s]+)")
+    pinned = [found[1] for text in importlib.metadata.requires("pytest-nrfdfu") or () if (found := pin.match(text))]
+    if pinned and installed not in pinned:
+        raise SystemExit(f"{distribution} {installed} is installed, and {pinned[0]} is pinned: install the extra test")
+    return installed
+
+
 def run(name: str, target: Target, timeout: float) -> Done:
-    """Let a host upload, in a child process; SystemExit with its last words if that fails."""
+    """Let a host upload, in a child process. Failed if it does not succeed within `timeout` seconds."""
     command = [sys.executable, __file__, name, *map(str, target)]
     with tempfile.TemporaryFile("w+") as words:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=words, text=True, timeout=timeout, check=False)
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=words, text=True, timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise Failed(f"still not done after {timeout:g} s") from None
         if done.returncode:
             words.seek(0)
-            raise SystemExit(f"{name} failed: {words.read()[-2000:]}")
+            raise Failed(words.read().strip())
     report = json.loads(done.stdout.splitlines()[-1])
     return Done(bytes.fromhex(report["hash"]) if report["hash"] else None, report["cpu"])
 

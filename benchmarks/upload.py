@@ -7,8 +7,9 @@ slow as the nRF5340's data sheet says, bytes are lost while it erases, and bytes
 way. Once the bootloader tells its buffer size (MCUmgr parameters), and once it does not, as in the nRF Connect SDK,
 where a host has to know the size or to assume a small one. The hosts take turns, each in a process of its own; seconds
 run, on the board, from the first byte of the first upload request to the end of the last response. An upload counts
-only if the host then reads the image's hash from the board and flash holds the image; otherwise the run fails. This
-project's client sees each board for the first time, so it has to try its window first. All figures are simulated.
+only if the host then reads the image's hash from the board and flash holds the image; a host that fails is told so and
+has no row. This project's client sees each board for the first time, so it has to try its window first. All figures are
+simulated.
 
 The limit that shares are of is computed, not measured: see `limit`. Targets are for the default size.
 """
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
 import json
 import random
 import sys
@@ -79,6 +79,22 @@ UPLOAD_TIMEOUT = 900.0
 MIB = 1 << 20
 
 
+class Limit(NamedTuple):
+    """What no host can go below, in seconds: three things that cannot overlap."""
+
+    wire: float
+    """The image in the best packing: full lines, the largest packet."""
+    erases: float
+    """Pages, one by one, and the image trailer's: nothing can be received meanwhile."""
+    writes: float
+    """What is written after the last byte came; all the rest of it can be written while more comes in."""
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.wire + self.erases + self.writes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One upload."""
@@ -96,6 +112,7 @@ class Row:
     overrun: int
     """Bytes that the board's UART lost."""
     seconds: float
+    limit: Limit
     rate: float
     """Bytes of the image per second."""
     share: float
@@ -116,21 +133,23 @@ class Case(NamedTuple):
     bootloader: str
     baudrate: int
     flow_control: bool = False
+    line_loss: float = 0.0
+    """Share of lines lost, each way."""
+    seed: int = 0
+    """Of the losses."""
 
 
-def limit(size: int, baudrate: int) -> float:
-    """Seconds that no host can go below, for `size` bytes to MCUboot's recovery with its default buffers.
+def limit(size: int, baudrate: int) -> Limit:
+    """What no host can go below, for `size` bytes to MCUboot's recovery with its default buffers.
 
-    Wire time of the best packing (full lines, the largest packet), plus the erases, during which nothing can be
-    received, plus the writes that cannot overlap reception: what is written after the last byte came. Answers go the
-    other way, and cost nothing here.
+    Answers go the other way, and cost nothing here; nor does latency.
     """
     link = Link(baudrate=baudrate)
     chunk = chunk_size(UploadRequest(off=size // 2), Limits().max_packet, Limits(), size)
     packet = encode(UploadRequest(off=size // 2, data=bytes(chunk)), sequence=0)
     wire = size / chunk * link.wire_time(console.wire_size(len(packet)))
     pages = -(-size // link.page_size) + 1  # and the image trailer's
-    return wire + pages * link.erase_page + link.write_time(size % chunk or chunk)
+    return Limit(wire, pages * link.erase_page, link.write_time(size % chunk or chunk))
 
 
 def make_image(size: int) -> bytes:
@@ -152,6 +171,8 @@ def simulated_board(case: Case) -> Iterator[tuple[str, SimAdmin]]:
         flow_control=case.flow_control,
         host_latency=LATENCY,
         entrance=("no-application",),
+        line_loss=case.line_loss,
+        seed=case.seed,
     )
     simulator = Simulator(BoardConfig(board=f"{case.bootloader}-simulated", sim=sim))
     try:
@@ -166,23 +187,23 @@ def simulated_board(case: Case) -> Iterator[tuple[str, SimAdmin]]:
         simulator.stop()
 
 
-def measure(host: str, case: Case, image: bytes) -> Row:
-    """One upload to a fresh board; SystemExit if the hash read back is not the image's."""
+def measure(host: str, case: Case, image: bytes, timeout: float = UPLOAD_TIMEOUT) -> Row:
+    """One upload to a fresh board; hosts.Failed if the host gives up, or the hash read back is not the image's."""
     with tempfile.TemporaryDirectory() as folder, simulated_board(case) as (port, admin):
         file = Path(folder) / "image.bin"
         file.write_bytes(image)
         flow = "rtscts" if case.flow_control else "none"
         target = hosts.Target(port, case.baudrate, file, case.bootloader, flow)
-        done = hosts.run(host, target, UPLOAD_TIMEOUT)
+        done = hosts.run(host, target, timeout)
         counters, held = admin.counters(), admin.flash_hash(slot=0, size=len(image))
     expected = image[-hashlib.sha256().digest_size :]
     if done.hash != expected or held.sha256 != hashlib.sha256(image).digest():
         read = done.hash.hex() if done.hash else "none"
-        raise SystemExit(f"{host} on {case.bootloader}: the hash read back is {read}, not {expected.hex()}")
-    seconds = counters["upload_seconds"]
+        raise hosts.Failed(f"the hash read back is {read}, not {expected.hex()}")
+    seconds, least = counters["upload_seconds"], limit(len(image), case.baudrate)
     return Row(
         host=host,
-        version=importlib.metadata.version(hosts.HOSTS[host].distribution),
+        version=hosts.version(host),
         bootloader=case.bootloader,
         params=PROFILES[case.bootloader].params,
         flow_control=case.flow_control,
@@ -191,8 +212,9 @@ def measure(host: str, case: Case, image: bytes) -> Row:
         requests=counters["upload_requests"],
         overrun=counters["uart"]["overrun"],
         seconds=seconds,
+        limit=least,
         rate=len(image) / seconds,
-        share=limit(len(image), case.baudrate) / seconds,
+        share=least.seconds / seconds,
         cpu_per_mib=done.cpu / len(image) * MIB,
         ratios={},
         verdicts=[],
@@ -200,14 +222,36 @@ def measure(host: str, case: Case, image: bytes) -> Row:
     )
 
 
-def compare(case: Case, image: bytes, names: list[str]) -> list[Row]:
-    """The hosts, one after the other, on the same kind of board."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An upload that came to nothing."""
+
+    host: str
+    version: str
+    bootloader: str
+    baudrate: int
+    why: str
+
+
+def compare(case: Case, image: bytes, names: list[str], failures: list[Failure]) -> list[Row]:
+    """The hosts, one after the other, on the same kind of board; those that fail are added to `failures`."""
     rows = []
     for name in names:
         flow = ", flow control" if case.flow_control else ""
         text = f"{name} uploads {len(image)} bytes at {case.baudrate} baud, {case.bootloader}{flow} ..."
         print(text, file=sys.stderr, flush=True)
-        rows.append(measure(name, case, image))
+        try:
+            rows.append(measure(name, case, image))
+        except hosts.Failed as failure:
+            failures.append(
+                Failure(
+                    host=name,
+                    version=hosts.version(name),
+                    bootloader=case.bootloader,
+                    baudrate=case.baudrate,
+                    why=failure.why,
+                )
+            )
     return [judged(row, rows) for row in rows]
 
 
@@ -219,7 +263,7 @@ def judged(row: Row, rows: list[Row]) -> Row:
         target = TARGETS[row.baudrate]
         wanted = {} if row.flow_control else target.ratios
         verdicts = [_verdict(f"x {name}", ratios[name], wanted[name]) for name in wanted if name in ratios]
-        verdicts.append(_verdict("of the limit", row.share, 0.94 if row.flow_control else target.share))
+        verdicts.append(_verdict("of the limit", row.share, target.share))
     return replace(row, ratios=ratios, verdicts=verdicts)
 
 
@@ -253,8 +297,11 @@ def table(rows: list[Row]) -> str:
         where = f"{row.bootloader}, {row.baudrate} baud" + (", flow control" if row.flow_control else "")
         lines += [f"{where}: {verdict}" for verdict in row.verdicts]
     for baudrate in dict.fromkeys(row.baudrate for row in rows):
+        least = limit(rows[0].bytes, baudrate)
         lines.append(
-            f"The limit for {rows[0].bytes} bytes at {baudrate} baud is {limit(rows[0].bytes, baudrate):.2f} s."
+            f"The limit for {rows[0].bytes} bytes at {baudrate} baud is {least.seconds:.2f} s:"
+            f" {least.wire:.2f} s of wire, {least.erases:.2f} s of erases,"
+            f" {least.writes:.2f} s of writes that nothing overlaps."
         )
     return "\n".join(lines)
 
@@ -283,18 +330,24 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     image = make_image(options.size)
     rows: list[Row] = []
+    failures: list[Failure] = []
     for baudrate in options.baudrate:
         for bootloader in options.bootloader:
-            rows += compare(Case(bootloader, baudrate), image, options.host)
+            rows += compare(Case(bootloader, baudrate), image, options.host, failures)
         if OWN in options.host:
-            rows += compare(Case(options.bootloader[0], baudrate, flow_control=True), image, [OWN])
+            rows += compare(Case(options.bootloader[0], baudrate, flow_control=True), image, [OWN], failures)
     if options.json:
-        shown: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
+        shown: dict[str, Any] = {
+            "rows": [asdict(row) | {"limit": row.limit._asdict()} for row in rows],
+            "failures": [asdict(failure) for failure in failures],
+        }
         print(json.dumps(shown, indent=1))
     else:
         print(table(rows))
+        for failed in failures:
+            print(f"{failed.host} {failed.version} FAILED on {failed.bootloader}, {failed.baudrate} baud: {failed.why}")
         print("All boards are simulated: nRF5340 flash timing, paced wire, hash read back by the same host.")
-    return 0
+    return 1 if any(failed.host == OWN for failed in failures) else 0
 
 
 if __name__ == "__main__":

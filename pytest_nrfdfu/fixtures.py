@@ -113,11 +113,11 @@ def _handle(request: pytest.FixtureRequest, unit: Unit, releasing: ExitStack) ->
 
 def _remember_uploads(config: pytest.Config, unit: Unit) -> None:
     """Keep what uploads show of the unit in pytest's cache, where there is one."""
-    from pytest_nrfdfu.board.window_memory import WindowMemory
+    from pytest_nrfdfu.board.window_memory import MEMORY_FILE, MEMORY_FOLDER, WindowMemory
 
     cache = getattr(config, "cache", None)
     if cache is not None and not unit.memory.kept:
-        unit.memory = WindowMemory(cache.mkdir("nrfdfu") / "uploads.json")
+        unit.memory = WindowMemory(cache.mkdir(MEMORY_FOLDER) / MEMORY_FILE)
 
 
 def _unit(handle: Board) -> Unit:

@@ -445,3 +445,32 @@ def test_xdist_usage_errors(suite):
         assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
         assert result.stderr.str().startswith("ERROR: ")
     assert suite.run("-n2", "-rs").ret == pytest.ExitCode.OK
+
+
+# --- where the time went --------------------------------------------------------------------------------------------
+
+TWO = (
+    "import pytest\n@pytest.mark.parametrize('n', [1, 2])\ndef test_it(dfu, build, n):\n    assert dfu.update(build)\n"
+)
+COURSE = r"fast app: (\d+\.\d\d) s \(recovery (\S+), upload (\S+), verify (\S+), boot (\S+)\); (.+)"
+
+
+def test_summary_says_where_the_time_of_an_update_went(suite):
+    suite.tests(TWO)
+    result = suite.run("--board", "fast", "--build", "app.bin")
+    courses = [found for line in result.outlines if (found := re.fullmatch(COURSE, line))]
+    assert len(courses) == 2
+    for found in courses:
+        total, *phases = map(float, found.groups()[:5])
+        assert sum(phases) == pytest.approx(total, abs=0.05 + 0.02 * total)
+        assert found[6] == "2 chunks in flight: on trial, nothing lost"
+
+
+def test_summary_of_a_window_that_was_given_up(suite):
+    """One line in ten is lost, both ways: what the trial lost is told apart from what was lost later."""
+    suite.add_board("lossy", suites.FAST.replace("[sim]", "[sim]\nline_loss = 0.1"))
+    suite.tests(UPDATE)
+    text = suite.run("--board", "lossy", "--build", "app.bin").stdout.str()
+    assert re.search(
+        r"; \d chunks in flight: tried and given up, lost 1 in its trial( and \d+ on the link)?\n", text
+    ), text

@@ -57,6 +57,8 @@ class SmpClient:
         """Called before images are written, erased or marked: what was known of the board may not hold any more."""
         self._sequences = Sequence(first=time.monotonic_ns() >> 20)
         self._version = version
+        self._ahead = (b"", b"")
+        """A packet that will probably be sent next, and its lines."""
 
     # --- single requests --------------------------------------------------------------------------------------------
 
@@ -173,18 +175,29 @@ class SmpClient:
 
     def _drive(self, upload: Upload, progress: Progress | None) -> None:
         """Move an upload's packets to the port and back until it is done."""
-        looked = False
+        looked, told = False, upload.acknowledged
         while not upload.done:
             if upload.unheard is not None and not looked and time.monotonic() >= upload.deadline:
                 looked = True
                 self._look_for_size(upload, upload.unheard)
             while (transmission := upload.due(time.monotonic())) is not None:
                 self._send(transmission, upload.limits.line_length)
+            # The next chunk is on its way; now there is time for everything else.
+            self._prepare(upload)
+            if progress is not None and upload.acknowledged != told:
+                told = upload.acknowledged
+                progress(told, upload.total)
             received = self.uart.receive(upload.deadline - time.monotonic())
-            if received is None:
-                continue
-            if upload.receive(received.packet, received.time) and progress is not None:
-                progress(upload.acknowledged, upload.total)
+            if received is not None:
+                upload.receive(received.packet, received.time)
+        if progress is not None:
+            progress(upload.acknowledged, upload.total)
+
+    def _prepare(self, upload: Upload) -> None:
+        """Make what will probably be sent next while nothing else is to be done."""
+        packet = upload.prepare()
+        if packet is not None and packet is not self._ahead[0]:
+            self._ahead = (packet, console.encode(packet, upload.limits.line_length))
 
     def _look_for_size(self, upload: Upload, refused: int) -> None:
         """A large packet met silence: find out whether that is its size."""
@@ -195,6 +208,9 @@ class SmpClient:
             upload.limit_packets(size)
 
     def _send(self, transmission: Transmission | None, line_length: int = console.LINE_LENGTH) -> None:
-        if transmission is not None:
-            newline = b"\n" if transmission.flush else b""
-            self.uart.send(newline + console.encode(transmission.packet, line_length))
+        if transmission is None:
+            return
+        packet, wire = self._ahead
+        if transmission.packet is not packet:
+            wire = console.encode(transmission.packet, line_length)
+        self.uart.send(b"\n" + wire if transmission.flush else wire)

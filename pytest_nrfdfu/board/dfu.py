@@ -28,7 +28,7 @@ from pytest_nrfdfu.image.build import APP, Build
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageState, ImageStates
 
-__all__ = ["Dfu", "Proof", "Recovery", "Say"]
+__all__ = ["Dfu", "Proof", "Recovery", "Say", "reckon_with"]
 
 Say = Callable[[str], None]
 _VIAS = ("recovery", "application")
@@ -47,6 +47,13 @@ _WAYS: Mapping[str, str] = {
 }
 """How recovery was entered, in words."""
 _RESETS: Mapping[str, str] = {"pin": "pin reset", "line": "pin reset", "power": "power cycle", "system": "soft reset"}
+
+
+def reckon_with(unit: Unit, build: Build) -> None:
+    """Take the unit's bootloader to be what a build says that it is, where it says it."""
+    unit.profile = profile_for(unit.config, build.facts)
+    uart = build.facts.uart if build.facts is not None else None
+    unit.flow_control = uart is not None and uart.flow_control
 
 
 class Dfu:
@@ -177,9 +184,7 @@ class Dfu:
         """The steps of an update; what the build tells of the bootloader is the unit's from now on."""
         unit = self.unit
         steps = plan(build, unit.config)
-        unit.profile = profile_for(unit.config, build.facts)
-        uart = build.facts.uart if build.facts is not None else None
-        unit.flow_control = uart is not None and uart.flow_control
+        reckon_with(unit, build)
         return steps
 
     @contextmanager

@@ -11,10 +11,11 @@ from pytest_nrfdfu.board.window_memory import Known
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.image.bootloader import BootloaderProfile
 from pytest_nrfdfu.smp.chunks import Limits
-from pytest_nrfdfu.smp.regulator import TRIAL_BYTES, Verdict
+from pytest_nrfdfu.smp.regulator import Verdict
 from pytest_nrfdfu.smp.upload import Upload
+from pytest_nrfdfu.smp.window import waiting_lines
 
-__all__ = ["findings", "key", "limits_for", "window_notes"]
+__all__ = ["findings", "key", "limits_for", "no_window", "window_outcome"]
 
 _DECODE_OVERHEAD = 4
 """The decode buffer holds the packet beside length and CRC (measured with MCUboot's code)."""
@@ -54,7 +55,19 @@ def limits_for(
         window=max(window, _AUTO),
         flow_control=flow_control and config.uart.flow_control == "rtscts",
         trial=asked == "auto" and known.window == "unknown",
+        trial_carried=known.carried,
     )
+
+
+def no_window(config: BoardConfig, profile: BootloaderProfile) -> str | None:
+    """Why uploads get no window, whatever is measured; None if they may."""
+    if not profile.queues_commands:
+        return f"no window: in bootloader {profile.name} a queued request waits for the next byte"
+    if waiting_lines(profile.line_buffers, _AUTO) is None:
+        return f"no window: the bootloader's {profile.line_buffers} line buffers are too few"
+    if config.bootloader.window == 1:
+        return "no window: window = 1 in [bootloader] says so"
+    return None
 
 
 def findings(upload: Upload, limits: Limits) -> dict[str, str | int]:
@@ -62,21 +75,27 @@ def findings(upload: Upload, limits: Limits) -> dict[str, str | int]:
     verdict = upload.regulator.verdict
     found: dict[str, str | int] = {}
     if verdict is not Verdict.NONE:
-        found |= {"window": verdict.value, "losses": upload.counters.trial_losses}
+        found |= {"window": verdict.value, "losses": upload.counters.trial_losses, "carried": 0}
+    elif upload.regulator.on_trial and upload.regulator.carried > limits.trial_carried:
+        found |= {"carried": upload.regulator.carried}
     if upload.limits.max_packet < limits.max_packet:
         found |= {"receive_size": upload.limits.max_packet + _DECODE_OVERHEAD}
     return found
 
 
-def window_notes(upload: Upload) -> list[str]:
-    """What an upload has shown of its window, for its report."""
-    counters, regulator = upload.counters, upload.regulator
+def window_outcome(upload: Upload) -> str:
+    """What became of an upload's window, in a few words."""
+    regulator = upload.regulator
+    if not regulator.has_window:
+        return "one chunk at a time"
+    window = f"{upload.counters.window} chunks in flight"
     if regulator.verdict is Verdict.CLEAN:
-        return [f"a window of {counters.window} chunks was tried over {TRIAL_BYTES >> 10} KiB without a loss: it stays"]
+        return f"{window}: tried and kept"
     if regulator.verdict is Verdict.LOSSY:
-        tried = f"a window of {counters.window} chunks was tried and given up at the first loss"
-        return [f"{tried}, which may be the window's and not the link's: one chunk at a time from now on"]
+        return f"{window}: tried and given up"
+    if regulator.on_trial:
+        return f"{window}: on trial"
     if regulator.fallbacks:
         times = "once" if regulator.fallbacks == 1 else f"{regulator.fallbacks} times"
-        return [f"chunks were lost with a window open: it was closed {times}, and chunks were sent one at a time"]
-    return []
+        return f"{window}: closed {times} after a loss"
+    return window

@@ -121,6 +121,8 @@ class DfuReport:
     """The largest chunk."""
     window: int = 1
     """Chunks in flight at most."""
+    window_outcome: str = ""
+    """What became of the window, in a few words; empty if nothing was uploaded."""
     retries: int = 0
     resyncs: int = 0
     trial_losses: int = 0

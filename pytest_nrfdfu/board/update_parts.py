@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from pytest_nrfdfu.board.limits import window_notes
+from pytest_nrfdfu.board.limits import window_outcome
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.report import Course, DfuReport, Timeline
 from pytest_nrfdfu.board.session import HASH_SHOWN, UNSEEN, Proof
@@ -108,6 +108,7 @@ def _report_one(attempt: Attempt, part: Part) -> DfuReport:
         rate=sent / seconds if seconds else 0.0,
         chunk=counters.largest_chunk,
         window=max(1, counters.window),
+        window_outcome=window_outcome(upload) if upload is not None else "",
         retries=counters.retries,
         resyncs=counters.resyncs,
         trial_losses=counters.trial_losses,
@@ -145,7 +146,7 @@ def _notes(part: Part, via: str) -> tuple[str, ...]:
     if upload.counters.restarts:
         who = "bootloader" if via == "recovery" else "application"
         notes.append(f"the {who} had been reset: the upload began again at 0 ({upload.counters.restarts} times)")
-    return (*notes, *window_notes(upload))
+    return tuple(notes)
 
 
 def proved_in_words(proof: Proof) -> str:

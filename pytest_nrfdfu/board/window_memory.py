@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Known", "WindowMemory"]
+__all__ = ["MEMORY_FILE", "MEMORY_FOLDER", "Known", "WindowMemory"]
+
+MEMORY_FOLDER, MEMORY_FILE = "nrfdfu", "uploads.json"
+"""In pytest's cache: the directory that its `Cache.mkdir` makes, and the file in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,8 @@ class Known:
     """What the trial of a window has shown."""
     losses: int = 0
     """Losses that ended the trial."""
+    carried: int = 0
+    """Bytes that a trial has carried so far without a loss, where uploads are smaller than what it takes."""
     receive_size: int | None = None
     """The size found by requests of growing size, in bytes; None: nobody had to look."""
 
@@ -73,5 +78,6 @@ def _read(value: Any) -> Known | None:
     if not isinstance(value, dict) or not set(value) <= {field.name for field in fields(Known)}:
         return None
     known = Known(**value)
-    size_fits = known.receive_size is None or isinstance(known.receive_size, int)
-    return known if known.window in ("unknown", "clean", "lossy") and size_fits else None
+    numbers = (known.losses, known.carried, known.receive_size or 0)
+    whole = all(isinstance(number, int) for number in numbers)
+    return known if known.window in ("unknown", "clean", "lossy") and whole else None

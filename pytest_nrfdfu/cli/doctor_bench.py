@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from pytest_nrfdfu.board.recovery import Entered
 from pytest_nrfdfu.board.rig import Rig
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.cli.doctor_findings import Status
+from pytest_nrfdfu.cli.doctor_window import Windows
 from pytest_nrfdfu.cli.unit_keeper import keeper_of
 from pytest_nrfdfu.config import BoardConfig, UnitConfig
 from pytest_nrfdfu.config_lines import LineConfig, SerialLine
@@ -36,6 +38,9 @@ class Bench:
     config: BoardConfig
     closing: ExitStack
     """What closes everything, in reverse order of opening."""
+    windows: Windows = field(default_factory=Windows)
+    progress: Callable[[int, int], None] | None = None
+    """Called with acknowledged and total bytes of an upload."""
     statuses: dict[str, Status] = field(default_factory=dict)
     """Of the parts that were tried, by name."""
     chip: ChipState | None = None

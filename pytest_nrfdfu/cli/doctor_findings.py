@@ -51,6 +51,7 @@ _ADVICE = {
     "reset": "Look at reset in [recovery], and at the wire to nRESET.",
     "recovery": "Look at [recovery] entry, and at what is built into MCUboot: nrfdfu build PATH says it.",
     "image list": "Look at the baud rate and at [bootloader]; read the SMP exchange in the report of a failing test.",
+    "window": "Upload the build in a test, and look at its report.",
     "leave recovery": "Look at whether the image in slot 0 was built for this board and for MCUboot.",
     "console": "Look at [console] port, baudrate and banner.",
 }

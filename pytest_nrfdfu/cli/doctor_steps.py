@@ -1,6 +1,7 @@
 """The parts of a bench in the order in which the doctor tries them, and what each trial shows.
 
-Nothing in flash is changed: the entry no-application, which may erase an image's header, only resets here.
+Nothing in flash is changed, unless a window is measured (`doctor_window`): the entry no-application, which may erase an
+image's header, only resets here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.trial import Trial
 from pytest_nrfdfu.cli.doctor_bench import Bench
 from pytest_nrfdfu.cli.doctor_findings import BLOCKED, Finding, Skipped, Step, finding_of
+from pytest_nrfdfu.cli.doctor_window import try_window
 from pytest_nrfdfu.config_types import Entry
 from pytest_nrfdfu.errors import BoardError, NrfDfuError, SmpError
 
@@ -271,7 +273,9 @@ def _images(bench: Bench) -> Finding:
 def _leave(bench: Bench) -> Finding:
     unit = bench.unit
     bench.booted_from = unit.console_uart.console.position
-    if bench.entered is not None and bench.entered.images.find(slot=0) is None:
+    if bench.entered is None:
+        raise Skipped("the image that was uploaded is not proved; the board was left in recovery")
+    if bench.entered.images.find(slot=0) is None:
         with suppress(SmpError):
             unit.client.reset()
         raise Skipped("slot 0 holds no valid image, so there is nothing to start; the board was reset")
@@ -305,6 +309,7 @@ PARTS: Mapping[str, Callable[[Bench], Finding]] = {
     "reset": _reset,
     "recovery": _recovery,
     "image list": _images,
+    "window": try_window,
     "leave recovery": _leave,
     "console": _console,
 }
@@ -319,6 +324,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "reset": ("lease", "simulator"),
     "recovery": ("port",),
     "image list": ("recovery",),
+    "window": ("lease", "simulator"),
     "leave recovery": ("recovery",),
     "console": ("leave recovery",),
 }

@@ -40,6 +40,11 @@ class Writer:
         if self._live:
             print(f"  {name:<{_NAME}} ...", end="", file=self._stream, flush=True)
 
+    def progress(self, count: int, total: int) -> None:
+        """How far the upload of the part that is being tried has come: on a terminal."""
+        if self._live:
+            print(f"{_BACK}  {'window':<{_NAME}} {count} of {total} bytes", end="", file=self._stream, flush=True)
+
     def ended(self, step: Step) -> None:
         """What came of it."""
         if self._live:

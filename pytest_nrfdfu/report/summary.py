@@ -84,10 +84,30 @@ def _concerns_boards(run: Run) -> bool:
 def _write_updates(reporter: TerminalReporter, results: list[dict[str, Any]]) -> None:
     _write_table(reporter, [_COLUMNS, *(_row(part) for result in results for part in result["reports"] or [result])])
     for result in results:
+        if course := _course(result):
+            reporter.write_line(f"{result['unit']} {result['build']}: {course}")
         for note in result["notes"]:
             reporter.write_line(f"{result['unit']} {result['build']}: {note}")
     if any(result["simulated"] for result in results):
         reporter.write_line("Figures of simulated boards are simulated: no firmware was executed.")
+
+
+def _course(result: dict[str, Any]) -> str:
+    """Where the time of an update went, and what became of the window of its upload."""
+    phases = result["timeline"]
+    parts = ", ".join(f"{phase['name']} {phase['end'] - phase['start']:.2f}" for phase in phases)
+    told = [f"{max(phase['end'] for phase in phases):.2f} s ({parts})"] if phases else []
+    sent = [part for part in result["reports"] or [result] if part["window_outcome"]]
+    told += [(f"{part['image']}: " if len(sent) > 1 else "") + _window(part) for part in sent]
+    return "; ".join(told)
+
+
+def _window(part: dict[str, Any]) -> str:
+    """The window of one image's upload; the losses of its trial apart from the link's."""
+    trial = part["trial_losses"]
+    link = part["retries"] + part["resyncs"] - trial
+    losses = [f"{count} {where}" for count, where in ((trial, "in its trial"), (link, "on the link")) if count]
+    return f"{part['window_outcome']}, " + (f"lost {' and '.join(losses)}" if losses else "nothing lost")
 
 
 def _write_troubles(reporter: TerminalReporter, run: Run) -> None:

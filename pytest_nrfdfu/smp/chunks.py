@@ -70,6 +70,8 @@ class Limits:
     """The link's hardware stops the host while the receiver cannot take bytes."""
     trial: bool = False
     """The window was not measured on this receiver yet: one loss ends it."""
+    trial_carried: int = 0
+    """Bytes that earlier uploads carried on trial without a loss."""
 
 
 def _byte_string(size: int) -> int:

@@ -36,6 +36,11 @@ class Sequence:
     def __init__(self, first: int = 0) -> None:
         self._next = first & 0xFF
 
+    @property
+    def coming(self) -> int:
+        """The number that `take` gives next."""
+        return self._next
+
     def take(self) -> int:
         """The next number."""
         value = self._next

@@ -36,15 +36,16 @@ class Verdict(Enum):
 class Regulator:
     """Chooses between a window and one chunk at a time."""
 
-    def __init__(self, window: Policy, *, trial: bool = False) -> None:
-        """`trial`: the window has to prove itself in this upload."""
+    def __init__(self, window: Policy, *, trial: bool = False, carried: int = 0) -> None:
+        """`trial`: the window has to prove itself; `carried`: bytes by which it did so in earlier uploads."""
         self._window = window
-        self._has_window = type(window) is not StopAndWait
-        self._trial = trial and self._has_window
-        self._open = self._has_window
+        self.has_window = type(window) is not StopAndWait
+        """Whether there is one at all, open or not."""
+        self._trial = trial and self.has_window
+        self._open = self.has_window
         self._closed_for_good = False
         self._clean = 0
-        self._carried = 0
+        self._carried = carried
         self._failures = 0
         self.verdict = Verdict.NONE
         self.fallbacks = 0
@@ -54,6 +55,16 @@ class Regulator:
     def is_open(self) -> bool:
         """Whether there is a window, and it is open."""
         return self._open
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the window has to prove itself still."""
+        return self._trial
+
+    @property
+    def carried(self) -> int:
+        """Bytes that the window has carried since it was opened, those of earlier uploads' trials included."""
+        return self._carried
 
     @property
     def policy(self) -> Policy:
@@ -91,7 +102,7 @@ class Regulator:
             if self._trial and self._carried >= TRIAL_BYTES:
                 self._trial = False
                 self.verdict = Verdict.CLEAN
-        elif self._has_window:
+        elif self.has_window:
             self._clean += 1
             if self._clean >= CLEAN_CHUNKS and not self._closed_for_good:
                 self._clean = 0

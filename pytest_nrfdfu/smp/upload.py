@@ -13,7 +13,7 @@ Source: MCUboot, boot/boot_serial/src/boot_serial.c (bs_upload); Zephyr, smp_gro
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from pytest_nrfdfu.errors import SmpMalformed, SmpRejected, SmpTimeout, UploadFailed
 from pytest_nrfdfu.smp import console
@@ -71,6 +71,17 @@ class UploadCounters:
     """When packets were sent again, in seconds on the caller's clock."""
 
 
+class _Place(NamedTuple):
+    """All that the packet of a chunk depends on."""
+
+    off: int
+    sequence: int
+    cap: int
+    room: int | None
+    policy: Policy
+    in_flight: tuple[Chunk, ...]
+
+
 class Upload:
     """One image on its way into one slot.
 
@@ -112,8 +123,8 @@ class Upload:
         self._sequences = sequences
         self._link = link
         self._round_trip = round_trip
-        self.regulator = Regulator(policy or policy_for(self.limits, len(data), link), trial=self.limits.trial)
-        """Of the window."""
+        window = policy or policy_for(self.limits, len(data), link)
+        self.regulator = Regulator(window, trial=self.limits.trial, carried=self.limits.trial_carried)
         self._image = image
         self._sha = sha
         self._version = version
@@ -128,6 +139,8 @@ class Upload:
         self._clean = 0
         self._grow_after = _GROW_AFTER
         self._started = False
+        self._ahead: tuple[_Place, int, bytes] | None = None
+        """A chunk's packet made before its turn, with the chunk's size."""
 
     @property
     def done(self) -> bool:
@@ -178,6 +191,22 @@ class Upload:
         chunk = self._make(self._next, self._sequences.take(), now, room=room)
         return Transmission(self._send(chunk).packet)
 
+    def prepare(self) -> bytes | None:
+        """Make the packet that comes next if the oldest chunk is now answered as it should be; None if there is none.
+
+        To be called while waiting: the time from an answer to the next chunk is time in which the line may be idle.
+        """
+        if self._next >= len(self._data):
+            return None
+        in_flight = tuple(self._in_flight[1:])
+        room = self.regulator.policy.room(in_flight)
+        if not room:
+            return None
+        place = _Place(self._next, self._sequences.coming, self._cap, room, self.regulator.policy, in_flight)
+        if self._ahead is None or self._ahead[0] != place:
+            self._ahead = (place, *self._packet(place))
+        return self._ahead[2]
+
     def receive(self, packet: bytes, now: float) -> bool:
         """Take one packet; False if it is not an answer to a chunk in flight."""
         if len(packet) < HEADER_SIZE:
@@ -202,11 +231,27 @@ class Upload:
 
     def _make(self, off: int, sequence: int, now: float, room: int | None = None) -> Chunk:
         """A chunk of at most `room` lines behind those in flight; None: one of any size that goes before them all."""
+        place = _Place(off, sequence, self._cap, room, self.regulator.policy, tuple(self._in_flight))
+        if self._ahead is not None and self._ahead[0] == place:
+            _, size, packet = self._ahead
+        else:
+            size, packet = self._packet(place)
+        computed = self._link.exchange(console.wire_size(len(packet), self.limits.line_length)) + self._flash_time(
+            off, size
+        )
+        computed += self._busy(now) if room is not None else 0.0
+        patience = max(self.limits.patience, _PATIENCE if self.regulator.is_open and room is not None else 0.0)
+        deadline = now + self._round_trip.timeout(computed, patience=patience)
+        lines = console.line_count(len(packet), self.limits.line_length)
+        return Chunk(off, size, sequence, packet, computed, now, deadline, 1, lines)
+
+    def _packet(self, place: _Place) -> tuple[int, bytes]:
+        """How many bytes go into the chunk, and its packet."""
+        off, cap, room = place.off, place.cap, place.room
         request = UploadRequest(off=off, image=self._image if self._image and self.limits.repeat_image else None)
         if off == 0:
             request = UploadRequest(off=off, length=len(self._data), image=self._image, sha=self._sha)
         left = len(self._data) - off
-        cap = self._cap
         if room is not None and room < console.line_count(cap, self.limits.line_length):
             cap = console.max_packet(room, self.limits.line_length)
         size = chunk_size(request, cap, self.limits, left)
@@ -216,16 +261,8 @@ class Upload:
                 " give a larger receive_size in [bootloader]"
             )
         if room is not None:
-            size = self.regulator.policy.cut(off, size, tuple(self._in_flight))
-        packet = encode(replace(request, data=self._data[off : off + size]), sequence, self._version)
-        computed = self._link.exchange(console.wire_size(len(packet), self.limits.line_length)) + self._flash_time(
-            off, size
-        )
-        computed += self._busy(now) if room is not None else 0.0
-        patience = max(self.limits.patience, _PATIENCE if self.regulator.is_open and room is not None else 0.0)
-        deadline = now + self._round_trip.timeout(computed, patience=patience)
-        lines = console.line_count(len(packet), self.limits.line_length)
-        return Chunk(off, size, sequence, packet, computed, now, deadline, 1, lines)
+            size = place.policy.cut(off, size, place.in_flight)
+        return size, encode(replace(request, data=self._data[off : off + size]), place.sequence, self._version)
 
     def _busy(self, now: float) -> float:
         """Seconds until the last chunk in flight should be answered."""

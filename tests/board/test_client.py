@@ -13,7 +13,7 @@ from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.header import Group, ImageCommand
 from pytest_nrfdfu.smp.messages import EchoRequest, EraseRequest, ImageStateRead, ImageStateWrite, UploadRequest
 from pytest_nrfdfu.smp.timing import Link, RoundTrip
-from pytest_nrfdfu.smp.upload import Limits
+from pytest_nrfdfu.smp.upload import Limits, Upload
 
 LIST = {"images": [{"slot": 0, "version": "1.0.0", "hash": b"\x11" * 32}]}
 PATIENT = 20.0
@@ -242,7 +242,21 @@ def test_an_exception_in_the_callback_breaks_the_upload_off(far, client):
     assert upload.resumed
     assert chunks(far)[before]["off"] == broken
     assert "len" not in chunks(far)[before]
-    assert b"".join(chunk["data"] for chunk in chunks(far)) == DATA
+    # The chunk behind the answer that was told had been sent already, so it is there twice.
+    assert b"".join({chunk["off"]: chunk["data"] for chunk in chunks(far)}.values()) == DATA
+
+
+def test_the_next_chunk_is_on_its_way_before_progress_is_told(far, client, monkeypatch):
+    """And it was made before the answer came."""
+    server(far)
+    order = []
+    prepare, send = Upload.prepare, client.uart.send
+    monkeypatch.setattr(Upload, "prepare", lambda upload: order.append("made") or prepare(upload))
+    monkeypatch.setattr(client.uart, "send", lambda data: order.append("sent") or send(data))
+    client.upload(DATA, progress=lambda *_: order.append("told"))
+    steps = " ".join(order)
+    assert steps.startswith("sent made sent made told sent made told")
+    assert steps.endswith("told")
 
 
 # --- the simulated bootloader ---------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pytest_nrfdfu.board.limits import findings, key, limits_for, window_notes
+from pytest_nrfdfu.board.limits import findings, key, limits_for, window_outcome
 from pytest_nrfdfu.board.receive_size import PaddedImageStateRead
 from pytest_nrfdfu.board.window_memory import Known, WindowMemory
 from pytest_nrfdfu.config import BoardConfig
@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_memory(tmp_path):
 def test_the_file_is_for_people_too(tmp_path):
     WindowMemory(tmp_path / "x.json").note("unit, ncs-2.6", window="lossy", losses=1)
     assert json.loads((tmp_path / "x.json").read_text()) == {
-        "unit, ncs-2.6": {"window": "lossy", "losses": 1, "receive_size": None}
+        "unit, ncs-2.6": {"window": "lossy", "losses": 1, "carried": 0, "receive_size": None}
     }
 
 
@@ -145,24 +145,34 @@ def upload(given=ON_TRIAL):
 
 def test_an_upload_without_a_trial_shows_nothing():
     assert findings(upload(), Limits()) == {}
-    assert window_notes(upload()) == []
+    assert window_outcome(upload(Limits())) == "one chunk at a time"
+    assert window_outcome(upload()).endswith("chunks in flight: on trial")
 
 
 def test_a_clean_trial_is_noted():
     done = upload()
     for _ in range(200):
         done.regulator.passed(600)
-    assert findings(done, done.limits) == {"window": "clean", "losses": 0}
-    (note,) = window_notes(done)
-    assert "over 64 KiB without a loss" in note
+    assert findings(done, done.limits) == {"window": "clean", "losses": 0, "carried": 0}
+    assert window_outcome(done).endswith("chunks in flight: tried and kept")
+
+
+def test_a_trial_goes_on_in_the_next_upload():
+    first = upload()
+    for _ in range(60):
+        first.regulator.passed(600)
+    assert findings(first, first.limits) == {"carried": 36_000}
+    second = upload(limits(known=Known(carried=36_000)))
+    for _ in range(60):
+        second.regulator.passed(600)
+    assert findings(second, second.limits) == {"window": "clean", "losses": 0, "carried": 0}
 
 
 def test_a_lossy_trial_is_noted():
     done = upload()
     done.counters.trial_losses += done.regulator.lost()
-    assert findings(done, done.limits) == {"window": "lossy", "losses": 1}
-    (note,) = window_notes(done)
-    assert "given up at the first loss" in note
+    assert findings(done, done.limits) == {"window": "lossy", "losses": 1, "carried": 0}
+    assert window_outcome(done).endswith("chunks in flight: tried and given up")
 
 
 def test_a_smaller_packet_is_noted():
@@ -174,8 +184,7 @@ def test_a_smaller_packet_is_noted():
 def test_a_window_that_was_closed_is_told():
     done = upload(Limits(line_buffers=8))
     done.regulator.lost()
-    (note,) = window_notes(done)
-    assert "closed once" in note
+    assert window_outcome(done).endswith("chunks in flight: closed once after a loss")
 
 
 @pytest.mark.parametrize("size", [*range(20, 50), *range(260, 275), 508, 1020])

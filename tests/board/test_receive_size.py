@@ -39,6 +39,7 @@ def test_a_trial_of_the_window_is_kept_and_told(builds):
         report = Dfu(sim.unit).update(builds[1])
         assert report.window == 2
         assert report.trial_losses == 0
+        assert report.window_outcome == "2 chunks in flight: on trial"
         assert sim.unit.memory.get(sim.unit.memory_key).window == "unknown"
 
 
@@ -48,6 +49,6 @@ def test_a_trial_that_loses_something_ends_windows_on_this_unit(builds):
         report = Dfu(sim.unit).update(builds[1])
         assert report.verified
         assert report.trial_losses == 1
-        assert any("given up at the first loss" in note for note in report.notes)
+        assert report.window_outcome == "2 chunks in flight: tried and given up"
         assert sim.unit.memory.get(sim.unit.memory_key).window == "lossy"
         assert sim.unit.limits().line_buffers is None

@@ -44,6 +44,7 @@ def test_json_holds_every_field_and_bytes_as_hex():
         "rate": 2000.0,
         "chunk": 400,
         "window": 1,
+        "window_outcome": "",
         "retries": 0,
         "resyncs": 0,
         "trial_losses": 0,

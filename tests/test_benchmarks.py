@@ -1,0 +1,78 @@
+"""The benchmarks' arithmetic, and what they say of hosts that fail; their figures are no test's business."""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports a benchmark by name, as it is when it is run."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield __import__
+    for name in ("upload", "hosts", "loss", "cycle"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(("baudrate", "wire"), [(115_200, 32.04), (1_000_000, 3.69)])
+def test_the_limit_is_wire_and_erases_and_the_last_write(script, baudrate, wire):
+    """11 lines carry 992 bytes; 64 pages and the trailer's are erased; 256 bytes are written at the end."""
+    limit = script("upload").limit(256 << 10, baudrate)
+    assert limit.wire == pytest.approx(wire, abs=0.01)
+    assert limit.erases == pytest.approx(65 * 87.5e-3)
+    assert limit.writes == pytest.approx(64 * 43e-6)
+    assert limit.seconds == pytest.approx(sum(limit))
+
+
+def test_hosts_are_of_the_pinned_version(script, monkeypatch):
+    hosts = script("hosts")
+    assert hosts.version("smpclient") == importlib.metadata.version("smpclient")
+    monkeypatch.setattr(importlib.metadata, "version", lambda _name: "0.0.1")
+    with pytest.raises(SystemExit, match=r"smpclient 0\.0\.1 is installed, and \d.* is pinned"):
+        hosts.version("smpclient")
+    assert hosts.version("pytest-nrfdfu") == "0.0.1", "nobody pins what is measured"
+
+
+def test_every_peer_is_pinned(script):
+    hosts = script("hosts")
+    required = " ".join(importlib.metadata.requires("pytest-nrfdfu"))
+    peers = {host.distribution for host in hosts.HOSTS.values()} - {"pytest-nrfdfu"}
+    assert len(peers) == 4
+    assert [peer for peer in peers if f"{peer}==" not in required] == []
+
+
+def test_a_host_that_fails_is_quoted_and_one_that_is_stuck_is_ended(script, tmp_path):
+    hosts = script("hosts")
+    target = hosts.Target(str(tmp_path / "no-port"), 115_200, tmp_path / "no-image", "ncs-2.6", "none")
+    with pytest.raises(hosts.Failed) as caught:
+        hosts.run("pytest-nrfdfu", target, 60)
+    assert "UartError: cannot open" in caught.value.why
+    with pytest.raises(hosts.Failed, match="still not done after"):
+        hosts.run("pytest-nrfdfu", target, 0.001)
+
+
+def test_why_a_host_failed_is_found_in_what_it_said(script):
+    failed = script("hosts").Failed
+    assert failed("Traceback\n│ TimeoutError: 2.5 s │\n╰──╯\n").why == "TimeoutError: 2.5 s"
+    assert failed("RuntimeError: no answer\n  25: _start").why == "RuntimeError: no answer"
+    assert failed("so long\n").why == "so long"
+    assert failed("").why == ""
+
+
+def test_a_host_that_fails_has_no_row_and_ends_nothing(script, monkeypatch):
+    upload, hosts = script("upload"), script("hosts")
+
+    def measure(*_):
+        raise hosts.Failed("OSError: gone")
+
+    monkeypatch.setattr(upload, "measure", measure)
+    failures = []
+    assert upload.compare(upload.Case("ncs-2.6", 115_200), b"", ["smpclient", "smpmgr"], failures) == []
+    assert [(failure.host, failure.why) for failure in failures] == [
+        ("smpclient", "OSError: gone"),
+        ("smpmgr", "OSError: gone"),
+    ]
