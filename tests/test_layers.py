@@ -31,7 +31,7 @@ LAYERS = [
     {"config"},
     {"config_types"},
     {"config_sim"},
-    {"config_lines"},
+    {"config_lines", "config_faults"},
     {"config_errors"},
     {"smp", "image"},
     {"errors"},
