@@ -18,6 +18,12 @@ from typing import Literal, NoReturn
 
 import pytest
 
+try:  # here, since after a run of pytester in this process it would be imported a second time, in parts
+    from click.testing import CliRunner
+    from imgtool.main import imgtool as imgtool_command
+except ImportError:
+    imgtool_command = None
+
 HEADER_SIZE = 0x200
 SLOT_SIZE = 0x70000
 SLOT_ADDRESS = 0x10000
@@ -82,14 +88,11 @@ def signed_app(version: str = "1.2.3") -> bytes:
 
 def imgtool(*arguments: str | Path) -> None:
     """Run imgtool, in this process; an error of it is an AssertionError with its output."""
-    if importlib.util.find_spec("imgtool") is None:
+    if imgtool_command is None:
         unavailable("the package imgtool is not installed")
-    from click.testing import CliRunner
-    from imgtool.main import imgtool as command
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are imgtool's own
-        done = CliRunner().invoke(command, [*map(str, arguments)])
+        done = CliRunner().invoke(imgtool_command, [*map(str, arguments)])
     assert done.exit_code == 0, f"imgtool {' '.join(map(str, arguments))}\n{done.output}{done.exception!r}"
 
 
