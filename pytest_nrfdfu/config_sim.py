@@ -7,25 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from pytest_nrfdfu.config_faults import SimFault
 from pytest_nrfdfu.config_lines import Table
 
 __all__ = ["SimBehaviour", "SimConfig", "SimFault"]
 
-SimFault = Literal[
-    "uart-silent",
-    "uart-deaf",
-    "uart-loopback",
-    "line-open",
-    "line-inverted",
-    "reset-open",
-    "no-power",
-    "probe-busy",
-    "probe-unplugged",
-    "probe-hangs",
-    "probe-wrong-chip",
-]
-"""A wire that is not there, or wrong: the board's TX, its RX, the host's TX and RX joined, the recovery line (not
-connected, active at the wrong level), nRESET (not connected); no supply; and what can be wrong with a probe."""
 SimBehaviour = Literal["runs", "confirms", "hangs", "silent", "faults", "halts", "boot-loops"]
 """What a simulated application does after it was started; see ``nrfdfu sim --help``."""
 _SWITCHES = frozenset(

@@ -188,7 +188,7 @@ class SimAdmin:
     def set_fault(self, name: str, on: bool = True) -> list[str]:  # noqa: FBT001, FBT002 - reads as set_power does
         """Let something of the bench be wrong, or right again; returns what is wrong now.
 
-        The names are those of `pytest_nrfdfu.config_sim.SimFault`.
+        The names are those of `pytest_nrfdfu.config_faults.SimFault`.
         """
         return list(self._call("set_fault", name=name, on=on))
 

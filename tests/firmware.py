@@ -10,14 +10,19 @@ import atexit
 import importlib.util
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NoReturn
 
 import pytest
+
+try:  # here, since after a run of pytester in this process it would be imported a second time, in parts
+    from click.testing import CliRunner
+    from imgtool.main import imgtool as imgtool_command
+except ImportError:
+    imgtool_command = None
 
 HEADER_SIZE = 0x200
 SLOT_SIZE = 0x70000
@@ -82,12 +87,13 @@ def signed_app(version: str = "1.2.3") -> bytes:
 
 
 def imgtool(*arguments: str | Path) -> None:
-    """Run imgtool; an error of it is an AssertionError with its output."""
-    if importlib.util.find_spec("imgtool") is None:
+    """Run imgtool, in this process; an error of it is an AssertionError with its output."""
+    if imgtool_command is None:
         unavailable("the package imgtool is not installed")
-    command = [sys.executable, "-m", "imgtool.main", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are imgtool's own
+        done = CliRunner().invoke(imgtool_command, [*map(str, arguments)])
+    assert done.exit_code == 0, f"imgtool {' '.join(map(str, arguments))}\n{done.output}{done.exception!r}"
 
 
 @lru_cache

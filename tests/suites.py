@@ -1,5 +1,6 @@
 """Product suites for tests of the plugin: a folder with boards, an image and tests, and pytest run in it."""
 
+import grp  # noqa: F401 - as below: what is first imported in a run in-process is forgotten after it
 from pathlib import Path
 
 import pytest

@@ -31,7 +31,7 @@ LAYERS = [
     {"config"},
     {"config_types"},
     {"config_sim"},
-    {"config_lines"},
+    {"config_lines", "config_faults"},
     {"config_errors"},
     {"smp", "image"},
     {"errors"},
@@ -188,6 +188,11 @@ def test_public_names_are_imported_on_use():
     assert not HEAVY & loaded_by("import pytest_nrfdfu")
     assert loaded_by("from pytest_nrfdfu import Board") >= {"pydantic"}
     assert not {"pyocd", "gpiod"} & loaded_by("from pytest_nrfdfu import Board, Dfu, Build")
+
+
+def test_a_simulated_board_starts_without_what_takes_long_to_import():
+    """Each run with a simulated board starts one, and the project's own tests start hundreds."""
+    assert not (HEAVY - {"serial"} | {"cryptography", "pytest"}) & loaded_by("import pytest_nrfdfu.sim.__main__")
 
 
 def test_run_without_boards_stays_light(tmp_path):

@@ -153,7 +153,11 @@ LOSS = 0.01
 def test_an_upload_with_one_line_in_a_hundred_lost_takes_little_longer() -> None:
     bench = Bench(line_loss=LOSS)
     whole, _, _ = Bench().upload(bench.limits(2))
-    runs = [bench.upload(bench.limits(2), seed=seed) for seed in range(SEEDS)]
-    assert all(upload.done for _, upload, _ in runs)
-    assert statistics.median(seconds for seconds, _, _ in runs) <= 1.35 * whole
-    assert statistics.mean(upload.counters.retries + upload.counters.resyncs for _, upload, _ in runs) > 5
+    lasted, repeated = [], []
+    for seed in range(SEEDS):  # no board is kept: hundreds of them, each with its flash, would make this slow
+        seconds, upload, _ = bench.upload(bench.limits(2), seed=seed)
+        assert upload.done
+        lasted.append(seconds)
+        repeated.append(upload.counters.retries + upload.counters.resyncs)
+    assert statistics.median(lasted) <= 1.35 * whole
+    assert statistics.mean(repeated) > 5

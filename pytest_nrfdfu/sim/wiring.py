@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_nrfdfu.config_sim import SimFault
+from pytest_nrfdfu.config_faults import SimFault
 from pytest_nrfdfu.sim.board import SimBoard
 from pytest_nrfdfu.sim.control import Line
 from pytest_nrfdfu.sim.dap import Dap

@@ -231,5 +231,6 @@ def test_real_mcuboot_is_updated(mcuboot, tmp_path):
     assert "repeated: 0" not in log
     done = exchanges(read(line.capture))[: HALF // 7]
     offsets = [exchange.request.payload["off"] for exchange in done[1:]]
-    assert offsets == sorted(set(offsets)), "the good line was none"
-    assert all(exchange.response for exchange in done[:-1])
+    # On a busy machine a response may come after the STM32 has given it up, and a chunk be sent twice; none is lost.
+    assert offsets == sorted(offsets), "it went back over the good line"
+    assert all(exchange.response for exchange in done[:-1]), "the good line was none"
