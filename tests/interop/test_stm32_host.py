@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 
 import firmware
 import pytest
@@ -165,9 +166,12 @@ def test_the_simulated_board_is_updated(target, tmp_path):
     assert listed(target.uart) == []
     target.forget()
     log = run(built(tmp_path, IMAGE, reset=True), number(target.uart))
+    requests = [(one.request.header.group, one.request.header.command, one.request.payload) for one in target.exchanges]
+    # None on an idle machine; on a busy one a response may come after the STM32 has given it up.
+    repeated = sum(one == other for one, other in pairwise(requests))
     assert log.splitlines() == [
         f"image: {len(IMAGE)} bytes",
-        f"uploaded: {len(IMAGE)}, repeated: 0, rc: 0",
+        f"uploaded: {len(IMAGE)}, repeated: {repeated}, rc: 0",
         "update: ok",
     ]
     assert target.holds(parse(IMAGE))
