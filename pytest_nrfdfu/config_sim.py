@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pytest_nrfdfu.config_faults import SimFault
 from pytest_nrfdfu.config_lines import Table
+from pytest_nrfdfu.image.format import Version
 
 __all__ = ["SimBehaviour", "SimConfig", "SimFault"]
 
@@ -27,6 +28,13 @@ _SWITCHES = frozenset(
     }
 )
 _SINGULAR = {"applications": "--application", "faults": "--fault"}
+
+
+def _check_version(text: str) -> str:
+    """As it was given; ValueError for what is neither a version nor ``*``."""
+    if text != "*":
+        Version.parse(text)
+    return text
 
 
 class SimConfig(Table):
@@ -80,7 +88,7 @@ class SimConfig(Table):
     no image that is pending, and compares no digest."""
     application_erase: Literal["at-start", "progressive"] | None = None
     """When an upload to the application erases: with its first chunk, or page by page."""
-    applications: dict[str, SimBehaviour] = Field(default_factory=dict)
+    applications: dict[Annotated[str, AfterValidator(_check_version)], SimBehaviour] = Field(default_factory=dict)
     """What images do, by their version; ``*``: those of any other version."""
     staging: bool = False
     """The application also takes updates on a TCP port of its own (the simulator's endpoint ``staging``)."""

@@ -1,7 +1,8 @@
 """Reset or power cut anywhere in upload and swap, in virtual time: the board always runs the old image or the new one.
 
 Every place is a moment, evenly spread over what is interrupted, with datasheet flash timing and the real boot in front.
-A write that is cut off is in flash by half; tests/sim/test_swap_interrupt.py has erases that leave anything behind.
+A write that is cut off is in flash by half, a page whose erase is cut off reads as erased, or as garbage.
+tests/sim/test_swap_interrupt.py cuts between and within all effects of a swap, without a board around them.
 """
 
 import contextlib
@@ -15,13 +16,16 @@ import virtual
 from pytest_nrfdfu.image.bootloader import BootloaderProfile, Swap
 from pytest_nrfdfu.sim.board import BoardOptions, SimBoard
 from pytest_nrfdfu.sim.trailer import SwapType
+from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.codec import encode
 from pytest_nrfdfu.smp.exchange import Exchange
-from pytest_nrfdfu.smp.messages import ImageStateWrite
+from pytest_nrfdfu.smp.messages import ImageStateWrite, UploadRequest
 
 PLACES = 60
 """Of each kind of swap."""
 UPLOADS = 20
 """Places in an upload, for each swap algorithm."""
+CUT_ERASES = ["erased", "garbage"]
 PAGE = 4096
 PATIENCE = 120.0
 """Virtual seconds in which a boot has to end, swap and all."""
@@ -34,10 +38,10 @@ def images():
     return firmware.sign(body, "1.0.0"), firmware.sign(body + body[:20_000], "2.0.0")
 
 
-def board_of(swap: Swap, *, permanent: bool) -> SimBoard:
+def board_of(swap: Swap, *, permanent: bool, **options) -> SimBoard:
     """A board that runs the old image, and swaps the new one in at its next boot."""
     old, new = images()
-    board = SimBoard(BoardOptions(profile=BootloaderProfile(name="test", swap=swap), image=old))
+    board = SimBoard(BoardOptions(profile=BootloaderProfile(name="test", swap=swap), image=old, **options))
     area = board.slot(1)
     start = area.address + (PAGE if swap == "offset" else 0)
     board.chip.program(start, new.ljust(-(-len(new) // 4) * 4, b"\xff"))
@@ -91,9 +95,9 @@ class Course:
         return "neither"
 
 
-def swapping(swap: Swap, kind: str) -> Course:
+def swapping(swap: Swap, kind: str, **options) -> Course:
     """A board in whose next boot a swap of this kind takes place."""
-    course = Course(board_of(swap, permanent=kind == "permanent"))
+    course = Course(board_of(swap, permanent=kind == "permanent", **options))
     if kind == "revert":
         course.until_an_application_runs()
         assert course.runs == "new"
@@ -107,11 +111,12 @@ def length(swap: Swap, kind: str) -> float:
     return swapping(swap, kind).until_an_application_runs()
 
 
+@pytest.mark.parametrize("cut_erase", CUT_ERASES)
 @pytest.mark.parametrize(
     ("swap", "kind"),
     [*((s, k) for s in ("move", "offset") for k in ("test", "permanent", "revert")), ("overwrite", "test")],
 )
-def test_a_swap_may_be_interrupted_anywhere(swap, kind):
+def test_a_swap_may_be_interrupted_anywhere(swap, kind, cut_erase):
     """After the next boot the board runs the image that the swap was to bring, after the one behind it what that asks.
 
     An image on trial goes away by itself, a permanent one and a reverted one stay.
@@ -121,7 +126,7 @@ def test_a_swap_may_be_interrupted_anywhere(swap, kind):
     assert whole > 2.0
     boots = Counter()
     for number in range(PLACES):
-        course = swapping(swap, kind).run(whole * (number + 0.5) / PLACES)
+        course = swapping(swap, kind, cut_erase=cut_erase, seed=number).run(whole * (number + 0.5) / PLACES)
         assert course.board.program == "bootloader"
         course.interrupt(number).until_an_application_runs()
         boots[course.runs] += 1
@@ -132,10 +137,11 @@ def test_a_swap_may_be_interrupted_anywhere(swap, kind):
     assert boots == {end: PLACES}
 
 
+@pytest.mark.parametrize("cut_erase", CUT_ERASES)
 @pytest.mark.parametrize("swap", ["move", "offset"])
-def test_a_swap_may_be_interrupted_again_and_again(swap):
+def test_a_swap_may_be_interrupted_again_and_again(swap, cut_erase):
     """Every boot is cut off a little later than the one before; only the step that was cut is done again."""
-    course = swapping(swap, "test")
+    course = swapping(swap, "test", cut_erase=cut_erase)
     resets, began = 0, course.now
     while course.board.program != "application":
         course.run(0.3 + 0.1 * (resets % 4))
@@ -158,10 +164,10 @@ def enough(upload, limit):
         raise _Enough
 
 
-def serving(swap: Swap) -> SimBoard:
+def serving(swap: Swap, **options) -> SimBoard:
     """A board that runs the old image, which takes uploads."""
     profile = BootloaderProfile(name="test", swap=swap)
-    return SimBoard(BoardOptions(profile=profile, image=images()[0], application_smp="full"))
+    return SimBoard(BoardOptions(profile=profile, image=images()[0], application_smp="full", **options))
 
 
 def update(course: Course) -> None:
@@ -175,6 +181,32 @@ def update(course: Course) -> None:
     host._drive(mark, lambda: mark.response is not None, None)
     assert next(image for image in mark.result().images if image.slot == 1).pending
     course.now = host.now
+
+
+@pytest.mark.parametrize("swap", ["move", "offset", "overwrite"])
+def test_the_erase_of_an_upload_may_be_interrupted_anywhere(swap):
+    """Of a slot that was in use; what is left of it, with garbage, is no image, and the next upload clears it away."""
+    old, new = images()
+    spoilt = 0
+    for number in range(1, UPLOADS):
+        course = Course(serving(swap, cut_erase="garbage", seed=number))
+        area = course.board.slot(1)
+        start = area.address + (PAGE if swap == "offset" else 0)
+        course.board.chip.program(start, old.ljust(-(-len(old) // 4) * 4, b"\xff"))
+        course.until_an_application_runs()
+        assert course.board.slot_contents(1).valid
+        first = UploadRequest(0, new[:200], length=len(new))
+        course.board.machine.receive(console.encode(encode(first, 1)), course.now)
+        course.run(0.04 + 0.09 * number)  # so many pages are erased, and one more by half
+        assert not course.board.read_flash(area.address + number * PAGE, PAGE).strip(b"\xff")
+        course.interrupt(number).until_an_application_runs()
+        spoilt += course.board.read_flash(area.address + number * PAGE, PAGE) != b"\xff" * PAGE
+        assert course.runs == "old", number
+        assert not course.board.slot_contents(1).valid
+    assert spoilt > UPLOADS - 5
+    update(course)
+    course.interrupt(0).until_an_application_runs()
+    assert course.runs == "new"
 
 
 @pytest.mark.parametrize("swap", ["move", "offset", "overwrite"])

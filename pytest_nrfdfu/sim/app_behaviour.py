@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
+from pytest_nrfdfu.image.format import Version
+
 __all__ = [
     "ANY_VERSION",
     "BEHAVIOURS",
@@ -38,19 +40,19 @@ _REASON = 19
 
 
 class VersionBehaviour(NamedTuple):
-    """What images of a version do; `version` as the image's header has it, or ``*`` for any other."""
+    """What images of a version do; `version` as the image list writes it, or ``*`` for any other."""
 
     version: str
     behaviour: Behaviour
 
 
 def parse_behaviour(text: str) -> VersionBehaviour:
-    """``VERSION=BEHAVIOUR``; ValueError says what is wrong."""
+    """``VERSION=BEHAVIOUR``, the version in any form that `Version.parse` reads; ValueError says what is wrong."""
     version, equals, name = text.partition("=")
     found: Behaviour | None = next((known for known in get_args(Behaviour) if known == name), None)
     if not version or not equals or found is None:
         raise ValueError(f"{text!r} is not VERSION=BEHAVIOUR; behaviours are {', '.join(BEHAVIOURS)}")
-    return VersionBehaviour(version, found)
+    return VersionBehaviour(version if version == ANY_VERSION else str(Version.parse(version)), found)
 
 
 def behaviour_of(version: str | None, given: Iterable[VersionBehaviour]) -> Behaviour:

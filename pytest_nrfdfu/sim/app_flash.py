@@ -71,6 +71,11 @@ class SlotStream:
         """Bytes in flash and in the buffer."""
         return self.written + len(self._buffer)
 
+    @property
+    def ended(self) -> bool:
+        """Its last bytes were written and did not fill a word, so flash takes no more behind them."""
+        return self.written % self._geometry.write_block != 0
+
     def fits(self, size: int) -> bool:
         """Whether so many bytes more have room."""
         return self._start + self.received + size <= self.area.size
@@ -87,10 +92,11 @@ class SlotStream:
                 yield from self.erase_trailer()
 
     def erase_trailer(self) -> Generator[Effect, None, None]:
-        """Erase the slot's last page, unless this was done for what the image has there."""
+        """Erase the slot's last page, unless it is erased already: nothing up to its end is erased again."""
         page = trailer_page(self.area, self._geometry)
         if self._start + self._erased <= page:
             yield Erase(self.area.address + page)
+            self._erased = page + self._geometry.page - self._start
 
     def _flush(self, size: int) -> Generator[Effect, None, None]:
         base = self.area.address + self._start

@@ -18,7 +18,7 @@ from pytest_nrfdfu.sim.app_reply import Command, GroupRefused, Handler, Refused,
 from pytest_nrfdfu.sim.app_slots import ApplicationSlots
 from pytest_nrfdfu.sim.app_transport import BUFFER_SIZE, BufferPool, RequestQueue
 from pytest_nrfdfu.sim.app_upload import ImageOptions
-from pytest_nrfdfu.sim.firmware import Effect, Reboot, Send, Sleep
+from pytest_nrfdfu.sim.firmware import Effect, Reboot, Send
 from pytest_nrfdfu.sim.rc import Rc
 from pytest_nrfdfu.sim.retention import RetainedMemory, Retention
 from pytest_nrfdfu.sim.trailer import Trailers
@@ -30,7 +30,6 @@ __all__ = ["SmpServer"]
 
 _RESET_DELAY = 0.25
 """CONFIG_MCUMGR_GRP_OS_RESET_MS, in seconds. The server goes on answering until then."""
-_RESET_STEP = 0.01
 _NEWEST_VERSION = 1
 """SMP version 2, as the header has it."""
 _NONE = Command()
@@ -64,21 +63,21 @@ class SmpServer:
         """Bytes from the UART; what is not SMP, or is damaged, is dropped without a word."""
         self._queue.feed(data)
 
-    def serve(self) -> Generator[Effect, None, None]:
-        """Answer what was received. After a reset request this does not return: the chip resets."""
-        yield from self._answer_all()
-        if self._os.resets:
-            for _ in range(round(_RESET_DELAY / _RESET_STEP)):
-                yield Sleep(_RESET_STEP)
-                yield from self._answer_all()
-            yield Reboot()
+    @property
+    def waiting(self) -> bool:
+        """A request has come that is not answered yet."""
+        return bool(self._queue)
 
-    def _answer_all(self) -> Generator[Effect, None, None]:
+    def serve(self) -> Generator[Effect, None, None]:
+        """Answer what was received. A reset that was asked for comes by itself, whatever is done until then."""
         while self._queue:
             packet = self._queue.take()
             while packet:  # one packet may hold several requests
                 packet = yield from self._answer_next(packet)
             self._pool.give()
+            if self._os.resets:
+                self._os.resets = False
+                yield Reboot(_RESET_DELAY)
 
     def _answer_next(self, packet: bytes) -> Generator[Effect, None, bytes]:
         """Answer the first request of a packet; returns the rest, which is nothing after an error of SMP itself."""
@@ -89,11 +88,7 @@ class SmpServer:
         buffered = self._pool.take()
         self._writer.clear()
         try:
-            if len(packet) < end:
-                raise Refused(Rc.CORRUPT)  # noqa: TRY301 - one way to every error response
-            if not buffered:
-                raise Refused(Rc.NO_MEMORY)  # noqa: TRY301
-            yield from self._perform(header, packet[HEADER_SIZE:end])
+            yield from self._perform(header, packet[HEADER_SIZE:end], buffered=buffered)
         except Refused as refusal:
             self._write_error(refusal)
             end = len(packet)
@@ -102,7 +97,12 @@ class SmpServer:
             self._pool.give()
         return packet[end:]
 
-    def _perform(self, header: Header, payload: bytes) -> Generator[Effect, None, None]:
+    def _perform(self, header: Header, payload: bytes, *, buffered: bool) -> Generator[Effect, None, None]:
+        """Carry out a request and write its response, for which there is a buffer or not."""
+        if len(payload) < header.length:
+            raise Refused(Rc.CORRUPT)
+        if not buffered:
+            raise Refused(Rc.NO_MEMORY)
         handler = self._handler(header)
         self._writer.map_start()
         try:

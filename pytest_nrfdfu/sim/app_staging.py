@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from pytest_nrfdfu.sim.app_flash import SlotStream, erase_slot
 from pytest_nrfdfu.sim.app_slots import ApplicationSlots
-from pytest_nrfdfu.sim.firmware import Effect, Reboot, Sleep
+from pytest_nrfdfu.sim.firmware import Effect, Reboot
 from pytest_nrfdfu.sim.slots import SlotArea
 
 __all__ = ["SavedProgress", "StagingCommand", "StagingService", "parse_command", "refusal"]
@@ -38,6 +38,10 @@ _REBOOT_DELAY = 0.1
 """Seconds from the answer to the reset, so that it gets out."""
 _ARGUMENTS = {"init": (1, 2), "write": (2, 2), "done": (0, 0), "schedule": (0, 1), "reset": (0, 0), "reboot": (0, 0)}
 """Fewest and most numbers behind each word."""
+
+
+_MAX_LINE = 100
+"""Characters: more than any command needs, few enough to be repeated in an answer."""
 
 
 class StagingError(Exception):
@@ -70,6 +74,8 @@ class SavedProgress:
 
 def parse_command(line: str) -> StagingCommand:
     """A command without its bytes; ValueError says what is wrong."""
+    if len(line) > _MAX_LINE:
+        raise ValueError(f"a line has at most {_MAX_LINE} characters")
     word, *rest = line.split() or [""]
     if word not in _ARGUMENTS:
         raise ValueError(f"there is no command {word!r}; there are {', '.join(_ARGUMENTS)}")
@@ -106,8 +112,13 @@ class StagingService:
         """Have `command` carried out after those before it; `answer` is called with the answering line."""
         self._waiting.append((command, answer))
 
+    @property
+    def waiting(self) -> bool:
+        """A command has come that is not carried out yet."""
+        return bool(self._waiting)
+
     def serve(self) -> Generator[Effect, None, None]:
-        """Carry out what waits. After a reboot request this does not return."""
+        """Carry out what waits."""
         while self._waiting:
             command, answer = self._waiting.popleft()
             try:
@@ -117,8 +128,8 @@ class StagingService:
             else:
                 answer("ok" if offset is None else f"ok {offset}")
             if self._reboots:
-                yield Sleep(_REBOOT_DELAY)
-                yield Reboot()
+                self._reboots = False
+                yield Reboot(_REBOOT_DELAY)
 
     def _perform(self, command: StagingCommand) -> Generator[Effect, None, int | None]:
         match command:
@@ -136,7 +147,6 @@ class StagingService:
                 self._reboots = True
         return None
 
-    @property
     def _current(self) -> _Target:
         if self._target is None:
             raise StagingError(_EACCES, "no target; init comes first")
@@ -162,10 +172,12 @@ class StagingService:
         return target.stream.received
 
     def _write(self, offset: int, length: int, data: bytes) -> Generator[Effect, None, int]:
-        target = self._current
+        target = self._current()
         stream = target.stream
         if offset != stream.received:
             raise StagingError(_EINVAL, f"the next offset is {stream.received}, not {offset}")
+        if stream.ended:
+            raise StagingError(_EINVAL, "flash is written in words, and the image has ended within one")
         if not stream.fits(length):
             raise StagingError(_ENOMEM, "the slot is full")
         yield from stream.write(data)
@@ -173,19 +185,19 @@ class StagingService:
         return stream.received
 
     def _done(self) -> Generator[Effect, None, None]:
-        target = self._current
+        target = self._current()
         yield from target.stream.write(b"", last=True)
         self._saved.written.pop(target.image, None)
 
     def _schedule(self, image: int) -> Generator[Effect, None, None]:
-        self._current  # noqa: B018 - refuses without a target
+        self._current()  # refuses without a target
         self._area(image)
         rc = yield from self._slots.trailers.set_pending(image, permanent=False)
         if rc != 0:
             raise StagingError(_EFAULT, f"the slot cannot be marked (boot_set_pending: {rc})")
 
     def _reset(self) -> Generator[Effect, None, None]:
-        target = self._current
+        target = self._current()
         self._saved.written.pop(target.image, None)
         self._target = None
         yield from erase_slot(target.stream.area, self._slots.geometry)

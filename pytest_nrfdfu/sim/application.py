@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_nrfdfu.sim.app_behaviour import VersionBehaviour, behaviour_of, fault_dump
-from pytest_nrfdfu.sim.app_identity import ImageIdentity, identify
+from pytest_nrfdfu.sim.app_identity import identify
 from pytest_nrfdfu.sim.app_staging import StagingService
 from pytest_nrfdfu.sim.firmware import Effect, Idle, Memory, Reboot, Send, Sleep
 from pytest_nrfdfu.sim.slots import SlotArea
 
-__all__ = ["BOOT_BANNER", "Abilities", "Application", "ImageIdentity", "SmpService", "application_starter", "identify"]
+__all__ = ["BOOT_BANNER", "Abilities", "Application", "SmpService", "application_starter"]
 
 BOOT_BANNER = b"*** Booting Zephyr OS build v4.4.0 ***\r\n"
 """As Zephyr prints it (kernel/banner.c, with CONFIG_BOOT_BANNER); its console ends lines with CR LF."""
@@ -32,6 +32,10 @@ _FAULT_OFFSET = 0x45A
 
 class Service(Protocol):
     """Something that the application serves; see `app_smp` and `app_staging`."""
+
+    @property
+    def waiting(self) -> bool:
+        """Something has come that is not answered yet."""
 
     def serve(self) -> Generator[Effect, None, None]:
         """Answer what was received."""
@@ -119,12 +123,12 @@ class Application:
     def _serve(self) -> Generator[Effect, None, None]:
         make_staging = self._abilities.make_staging
         self.staging = None if make_staging is None else make_staging()
-        services: tuple[Service | None, ...] = (self._smp, self.staging)
+        services = [service for service in (self._smp, self.staging) if service is not None]
         while True:
             for service in services:
-                if service is not None:
-                    yield from service.serve()
-            yield Idle()
+                yield from service.serve()
+            if not any(service.waiting for service in services):  # one may have come while another was served
+                yield Idle()
 
     def _greeting(self) -> bytes:
         if self._image is None:

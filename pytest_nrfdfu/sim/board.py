@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple
@@ -17,8 +18,9 @@ from pytest_nrfdfu.sim.app_upload import EraseWhen, ImageOptions
 from pytest_nrfdfu.sim.application import Abilities, Application, application_starter
 from pytest_nrfdfu.sim.bootloader import Bootloader
 from pytest_nrfdfu.sim.chip import Buffer, Chip, ResetCause
+from pytest_nrfdfu.sim.domain import NETWORK_DOMAIN
 from pytest_nrfdfu.sim.faults import Faults
-from pytest_nrfdfu.sim.firmware import FlashTiming
+from pytest_nrfdfu.sim.firmware import FlashTiming, Program
 from pytest_nrfdfu.sim.machine import Machine
 from pytest_nrfdfu.sim.pcd import NetworkBootloader, NetworkCore, NetworkCpu, PcdHooks, PcdTiming
 from pytest_nrfdfu.sim.retention import Retention
@@ -29,13 +31,15 @@ from pytest_nrfdfu.sim.trailer import Trailers
 from pytest_nrfdfu.sim.uart import Uart, UartConfig, UartCounters
 from pytest_nrfdfu.smp.console import wire_size
 
-__all__ = ["ApplicationSmp", "BoardOptions", "SimBoard", "SlotContents"]
+__all__ = ["ApplicationSmp", "BoardOptions", "CutErase", "SimBoard", "SlotContents"]
 
 _WORD = 4
 _PAGE = 4096
 ApplicationSmp = Literal["none", "old", "full"]
 """The application's SMP server: none; an old one, before Zephyr 4.2 (OS reset knows no boot mode), built so that it
 overwrites no pending image and compares no digest; or a full one."""
+CutErase = Literal["erased", "garbage"]
+"""What a page reads as whose erase a reset or a power cut has interrupted: erased, or anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,9 @@ class BoardOptions:
     bootloader_log: bool = False
     """MCUboot logs on the console."""
     loses_dp_on_pin_reset: bool = False
+    cut_erase: CutErase = "erased"
     seed: int = 0
+    """Of all that is made up: damage on the UART, and garbage in flash."""
     drop_rate: float = 0.0
     flip_rate: float = 0.0
     line_loss: float = 0.0
@@ -146,6 +152,7 @@ class SimBoard:
             uart=Uart(options.uart, self.faults),
             timing=options.timing,
             tap=self.tap,
+            spoil=self._spoiler(_PAGE),
             now=now,
         )
         self.machine.clock = clock
@@ -153,7 +160,23 @@ class SimBoard:
             self.machine.take_along(self._network_machine(self.network_core, now))
 
     def _network_machine(self, core: NetworkCore, now: float) -> Machine:
-        return Machine(NetworkCpu(self.chip), lambda: NetworkBootloader(core), timing=self.options.timing, now=now)
+        return Machine(
+            NetworkCpu(self.chip),
+            lambda: NetworkBootloader(core),
+            timing=self.options.timing,
+            spoil=self._spoiler(NETWORK_DOMAIN.page_size),
+            now=now,
+        )
+
+    def _spoiler(self, page: int) -> Callable[[int], None]:
+        """What happens to a page, of `page` bytes, whose erase was cut off."""
+        rng = random.Random(f"{self.options.seed} erase")  # noqa: S311 - repeatable on purpose
+
+        def spoil(address: int) -> None:
+            if self.options.cut_erase == "garbage":
+                self.chip.program(address, rng.randbytes(page))
+
+        return spoil
 
     def _hooks(self) -> PcdHooks | None:
         options = self.options
@@ -224,18 +247,21 @@ class SimBoard:
         return isinstance(program, Bootloader) and program.in_recovery
 
     @property
+    def _running(self) -> Program | None:
+        """The program, None while power is off or the chip is held in reset."""
+        return self.machine.program if self.chip.powered and not self.chip.in_reset else None
+
+    @property
     def uart_owner(self) -> object | None:
         """The program that has started the UART, None while none has. Each boot has programs of its own."""
-        program = self.machine.program
-        off = not self.chip.powered or self.chip.in_reset
-        return program if not off and isinstance(program, Bootloader | Application) and program.listening else None
+        program = self._running
+        return program if isinstance(program, Bootloader | Application) and program.listening else None
 
     @property
     def staging(self) -> StagingService | None:
         """The running application's own update service, None while there is none."""
-        program = self.machine.program
-        off = not self.chip.powered or self.chip.in_reset
-        return program.staging if isinstance(program, Application) and not off else None
+        program = self._running
+        return program.staging if isinstance(program, Application) else None
 
     @property
     def program(self) -> str:

@@ -102,7 +102,7 @@ class Bootloader:
         self._slots = Slots(hardware, areas, geometry)
         self._start_application = start_application
         self._stay_in_recovery = stay_in_recovery
-        trailers = Trailers(self._slots, profile.swap)
+        self._trailers = trailers = Trailers(self._slots, profile.swap)
         key = None if public_key is None else _read_key(public_key)
         self._validator = Validator(self._slots, key, trailers.max_image_size)
         self._swapper = Swapper(trailers, self._validator, profile.images, self._log, hooks)
@@ -155,8 +155,9 @@ class Bootloader:
 
     def holds_valid_image(self, area: SlotArea) -> bool:
         """Whether the image list would show what is in a slot: hash, and signature where there is a key, are right."""
-        header = read_header(self._slots, area, 0)
-        return header.magic == MAGIC and self._validator.valid(area, header, 0)
+        base = self._trailers.image_start(area)
+        header = read_header(self._slots, area, base)
+        return header.magic == MAGIC and self._validator.valid(area, header, base)
 
     def interrupt(self, data: bytes) -> None:
         """Bytes that the UART has received; before MCUboot has opened its console they are lost."""

@@ -60,7 +60,9 @@ class Sleep(NamedTuple):
 
 
 class Reboot(NamedTuple):
-    """Soft reset (SYSRESETREQ). The generator is not resumed."""
+    """Soft reset (SYSRESETREQ), `delay` seconds from now by a timer. Only with a delay is the generator resumed."""
+
+    delay: float = 0.0
 
 
 class Start(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -26,6 +27,7 @@ class LoopbackServer:
         self._run = serve
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
 
     @property
     def clients(self) -> int:
@@ -38,7 +40,7 @@ class LoopbackServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening and drop every client."""
+        """Stop listening and drop every client, with what it has not read yet."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -46,12 +48,16 @@ class LoopbackServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A transport with bytes that nobody reads would never close, and since Python 3.12 that is waited for.
+        for transport in self._transports:
+            transport.abort()
         await server.wait_closed()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._server is None:  # accepted while closing
             writer.close()
             return
+        self._transports.add(writer.transport)
         task = asyncio.ensure_future(self._run(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._finished(done, writer))

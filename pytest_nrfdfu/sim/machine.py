@@ -9,8 +9,8 @@ What is modelled beyond the program itself:
 - While a page erases, received bytes that do not fit the UART's FIFO are lost; likewise during word writes, if asked
   for, and while a debugger halts the CPU. See `uart` for what that rests on.
 - A reset drops the program between two instants. An erase counts as done from its beginning: a page whose erase was cut
-  off reads as erased here, while a real one may read anything. Of a write that is cut off, the words whose time had
-  passed are in flash.
+  off reads as erased, unless `spoil` puts something there, since a real one may read anything. Of a write that is cut
+  off, the words whose time had passed are in flash.
 - A halted CPU stops sending in mid-byte and goes on where it stopped.
 """
 
@@ -78,7 +78,10 @@ class _Due(NamedTuple):
 
 
 class Machine:
-    """A board that runs `make_bootloader()` after every reset. All times are seconds of one monotonic clock."""
+    """A board that runs `make_bootloader()` after every reset. All times are seconds of one monotonic clock.
+
+    `spoil` is called with the address of a page whose erase a reset cut off.
+    """
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class Machine:
         uart: Uart | None = None,
         timing: FlashTiming | None = None,
         tap: Tap | None = None,
+        spoil: Callable[[int], None] = lambda _address: None,
         now: float = 0.0,
     ) -> None:
         self.chip = chip
@@ -105,6 +109,7 @@ class Machine:
         self.on_wake: Callable[[], None] = lambda: None
         """Called when something outside changed what happens next, so `next_event` is to be asked again."""
         self._make_bootloader = make_bootloader
+        self._spoil = spoil
         self._now = now
         self._inside = False
         self._running = chip.cpu_runs
@@ -113,6 +118,7 @@ class Machine:
         self._effect: Effect | None = None
         self._began = now
         self._until = _NEVER
+        self._reboot_at = _NEVER
         self._suspended_at = now
         self._unsent = b""
         self._due: _Due | None = None
@@ -228,7 +234,7 @@ class Machine:
         if self._running and not self.hung:
             if self._fresh:
                 return self._now
-            due = min(due, self._until)
+            due = min(due, self._until, self._reboot_at)
             if isinstance(self._effect, Idle):
                 arrival = self.uart.next_interrupt()
                 due = due if arrival is None else min(due, max(arrival, self._now))
@@ -239,6 +245,9 @@ class Machine:
             return
         if self._fresh:
             self._boot()
+            return
+        if self._reboot_at <= self._now:
+            self.chip.reset(ResetCause.SREQ)
             return
         self._finish()
         # Received bytes may have been the last that a fault waited for.
@@ -281,6 +290,8 @@ class Machine:
                 self._until = _NEVER if timeout is None else self._now + max(0.0, timeout)
             case Sleep(seconds=seconds):
                 self._until += max(0.0, seconds)
+            case Reboot(delay=delay) if delay > 0:
+                self._reboot_at = min(self._reboot_at, self._now + delay)
             case Reboot():
                 self.chip.reset(ResetCause.SREQ)
             case Start(program=program):
@@ -362,6 +373,7 @@ class Machine:
         halted = self._now - self._suspended_at
         self._began += halted
         self._until += halted
+        self._reboot_at += halted
         if self._unsent:
             self._until = self.uart.resume(self._unsent, self._now)
             self._unsent = b""
@@ -374,8 +386,11 @@ class Machine:
             words = int((stopped - self._began) / self.timing.write_word + _ROUNDING)
             if words > 0:
                 self.chip.program(effect.address, effect.data[: words * _WORD])
+        elif isinstance(effect, Erase) and stopped < self._until and not self.hung:
+            self._spoil(effect.address)
         self.uart.stop(self._now)
         self.uart.discard(self._now)
         self._unsent = b""
-        self._main, self.program, self._effect, self._until = None, None, None, _NEVER
+        self._main, self.program, self._effect = None, None, None
+        self._until = self._reboot_at = _NEVER
         self.hung = False

@@ -71,10 +71,11 @@ def _application(text: str) -> VersionBehaviour:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all options."""
+def build_parser(*, exit_on_error: bool = True) -> argparse.ArgumentParser:
+    """The parser of all options. Without `exit_on_error` a value that is wrong raises argparse.ArgumentError."""
     parser = _Parser(
         prog="nrfdfu sim",
+        exit_on_error=exit_on_error,
         allow_abbrev=False,
         description="Serve a simulated nRF5340 DK. Prints one line of JSON with its endpoints when it is ready, and"
         " runs until SIGTERM, SIGINT, or the end of standard input (if that is a pipe or a socket; a terminal, a file"

@@ -82,11 +82,17 @@ def _config_arguments(parser: argparse.ArgumentParser, path: Path) -> list[str]:
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: sim is not a table")
     known = {action.dest: action for action in parser._actions if action.dest not in {"help", "config"}}  # noqa: SLF001
+    checker = build_parser(exit_on_error=False)
     arguments: list[str] = []
     for key, value in table.items():
         if key not in known:
             raise ConfigError(f"{path}: [sim] has no key {key!r}; there are {', '.join(sorted(known))}")
-        arguments += _config_argument(path, known[key], value)
+        given = _config_argument(path, known[key], value)
+        try:
+            checker.parse_args(given)
+        except argparse.ArgumentError as error:
+            raise ConfigError(f"{path}: {key} in [sim]: {error.message}") from None
+        arguments += given
     return arguments
 
 

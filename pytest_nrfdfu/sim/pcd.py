@@ -28,7 +28,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 from pytest_nrfdfu.image.format import ERASED, HASHES, HEADER_SIZE, MAGIC, ImageHeader
-from pytest_nrfdfu.sim.application import identify
+from pytest_nrfdfu.sim.app_identity import identify
 from pytest_nrfdfu.sim.domain import NETWORK_DOMAIN, ResetCause
 from pytest_nrfdfu.sim.firmware import Effect, Erase, Memory, Sleep, Write
 from pytest_nrfdfu.sim.slots import SlotArea, Slots

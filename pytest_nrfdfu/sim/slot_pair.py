@@ -103,7 +103,9 @@ class SlotPair:
     # Effects.
 
     def erase(self, area: SlotArea, page: int) -> Iterator[Effect]:
-        """Erase page number `page` of a slot."""
+        """Erase page number `page` of a slot. A trailer full of nonsense may ask for one beyond its end."""
+        if page >= area.size // self.page:
+            raise BootPanic("an erase reaches beyond the end of a slot")
         address = area.address + page * self.page
         if self.hooks is not None and area.virtual:
             self.hooks.erase(address, self.page)

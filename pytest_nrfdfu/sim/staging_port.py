@@ -1,7 +1,8 @@
 """The TCP port of a simulated application that stages its own update: the commands of `app_staging`, one a line.
 
 It belongs to the application. While none runs that has such a service, a connection is closed at once; a reset of the
-board closes those that are open, whatever was being answered.
+board closes those that are open, whatever was being answered. So do a line without an end, and a write of more than
+`_MAX_PAYLOAD` bytes.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class StagingPort:
         talk = asyncio.ensure_future(self._answer_all(service, reader, writer))
         try:
             await asyncio.wait((gone, talk), return_when=asyncio.FIRST_COMPLETED)
+            if talk.done():
+                talk.result()  # a defect is not to be taken for a client that is gone
         finally:
             for task in (gone, talk):
                 task.cancel()

@@ -125,6 +125,40 @@ def test_the_version_s_own_entry_goes_before_that_of_any(version, expected):
     assert behaviour_of(version, ()) == "runs"
 
 
+@pytest.mark.parametrize(("text", "version"), [("1", "1.0.0"), ("1.2.3+4", "1.2.3.4"), ("1.2.3.0", "1.2.3")])
+def test_a_version_may_be_written_in_any_way(text, version):
+    """Otherwise its behaviour would never show, and nobody would say why."""
+    assert parse_behaviour(f"{text}=faults") == VersionBehaviour(version, "faults")
+
+
+def test_what_is_no_version_is_said_so():
+    with pytest.raises(ValueError, match=r"'v1\.0' is not a version"):
+        parse_behaviour("v1.0=faults")
+    with pytest.raises(ValueError, match=r"'v1\.0' is not a version"):
+        SimConfig(applications={"v1.0": "faults"})
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('applications = {"1.0.0" = "explodes"}', "applications in [sim]: '1.0.0=explodes' is not VERSION=BEHAVIOUR"),
+        ('applications = {"1.0.0" = 3}', "applications in [sim]: '1.0.0=3' is not VERSION=BEHAVIOUR"),
+        ('applications = {"old" = "runs"}', "applications in [sim]: 'old' is not a version"),
+        ('applications = ["1.0.0"]', "applications in [sim]: '1.0.0' is not VERSION=BEHAVIOUR"),
+        ("applications = true", "applications in [sim] cannot be True"),
+        ('swap = "scratch"', "swap in [sim]: invalid choice: 'scratch' (choose from"),
+        ('staging = "yes"', "staging in [sim] cannot be 'yes'"),
+        ("application_erase = 3", "application_erase in [sim]: invalid choice: '3'"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_with_file_and_key(tmp_path, capsys, line, words):
+    file = tmp_path / "board.toml"
+    file.write_text(f"[sim]\n{line}\n")
+    with pytest.raises(SystemExit, match="2"):
+        parse(["--config", str(file)])
+    assert f"nrfdfu sim: error: {file}: {words}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "faults", "1.0.0=", "=faults", "1.0.0=explodes"])
 def test_what_is_no_behaviour_is_said_so(text):
     with pytest.raises(ValueError, match=r"is not VERSION=BEHAVIOUR; behaviours are runs, confirms"):

@@ -4,7 +4,9 @@ import pytest
 from app_server import Bench
 from simulator import make_image
 
-from pytest_nrfdfu.sim.firmware import Reboot, Send, Sleep
+from pytest_nrfdfu.sim.board import BoardOptions, SimBoard
+from pytest_nrfdfu.sim.chip import ResetCause
+from pytest_nrfdfu.sim.firmware import Reboot
 from pytest_nrfdfu.sim.retention import Retention
 from pytest_nrfdfu.sim.slots import NRF5340_MULTI_IMAGE_SLOTS
 from pytest_nrfdfu.smp import console
@@ -16,7 +18,11 @@ from pytest_nrfdfu.smp.messages import (
     ImageStateRead,
     ParamsRequest,
     ResetRequest,
+    UploadRequest,
 )
+
+BYTE = 10 / 115_200
+"""Seconds on the wire."""
 
 
 @pytest.fixture
@@ -123,31 +129,50 @@ def test_requests_and_responses_share_four_buffers(bench, count, codes):
 def test_reset_keeps_the_boot_mode_unless_the_server_is_too_old(retention, request_, left):
     bench = Bench(retention=retention)
     (packet,) = bench.raw(encode(request_, 1))
-    rest = bench.effects
     assert decode(packet).payload == {}
     assert bench.chip.gpregret == left
-    assert rest[-1] == Reboot()
-    assert sum(effect.seconds for effect in rest[:-1]) == pytest.approx(0.25)
+    assert bench.effects == [Reboot(0.25)]
 
 
 def test_the_reset_happens_although_its_map_cannot_be_read():
     bench = Bench()
     bench.raw(Header(2, 0, 5, 1, 1).pack() + b"\xff")
-    assert bench.effects[-1] == Reboot()
+    assert bench.effects == [Reboot(0.25)]
     assert bench.chip.gpregret == [0, 0]
 
 
-def test_it_answers_until_it_resets():
-    bench = Bench(slot0=make_image())
-    bench.server.feed(console.encode(encode(ResetRequest(boot_mode=1), 1)))
-    effects = []
-    for effect in bench.server.serve():
-        effects.append(effect)
-        if len(effects) == 10:
-            bench.server.feed(console.encode(encode(ImageStateRead(), 2)))
-    sent = [effect for effect in effects if isinstance(effect, Send)]
-    assert len(sent) == 2
-    (event,) = console.Decoder().feed(sent[1].data)
-    assert "splitStatus" in decode(event.data).payload
-    assert isinstance(effects[effects.index(sent[1]) + 1], Sleep)
-    assert effects[-1] == Reboot()
+@pytest.mark.parametrize("text", ["x", "x" * 200])
+def test_it_answers_until_it_resets_however_much_it_is_asked(text):
+    """The reset comes from a timer: neither a host that asks on and on nor one that begins an upload puts it off."""
+    board = SimBoard(BoardOptions(image=make_image(), application_smp="full"))
+    request = console.encode(encode(EchoRequest(text), 2))
+    pause = len(request) * BYTE
+    board.machine.advance(1.0)
+    board.machine.receive(console.encode(encode(ResetRequest(), 1)), 1.0)
+    now, decoder, answers = 1.0, console.Decoder(), []
+    while not board.chip.counters.resets[ResetCause.SREQ]:
+        now += pause
+        board.machine.receive(request, now)
+        answers += [
+            event.data for event in decoder.feed(board.machine.advance(now)) if isinstance(event, console.Packet)
+        ]
+        assert now < 2.0
+    assert now == pytest.approx(1.25, abs=0.05)
+    assert decode(answers[0]).payload == {}
+    assert len(answers) > 5
+    assert decode(answers[-1]).payload == {"r": text}
+
+
+def test_the_reset_strikes_whatever_flash_is_at():
+    image = make_image(size=40_000)
+    board = SimBoard(BoardOptions(image=make_image(), application_smp="full"))
+    area = board.slot(1)
+    board.chip.program(area.address, image + b"\xff" * (-len(image) % 4))
+    board.machine.advance(1.0)
+    board.machine.receive(console.encode(encode(ResetRequest(), 1)), 1.0)
+    first = UploadRequest(0, image[:200], length=len(image))
+    board.machine.receive(console.encode(encode(first, 2)), 1.05)
+    board.machine.advance(1.4)
+    assert board.chip.counters.resets[ResetCause.SREQ] == 1
+    assert board.slot_contents(1).version is None
+    assert board.read_flash(area.address + 0x8000, 16) == image[0x8000:0x8010]

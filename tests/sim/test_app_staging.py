@@ -1,5 +1,8 @@
 """An application that stages its own update: the library's rules sans-IO, and the port of a real process."""
 
+import asyncio
+import contextlib
+import gc
 import re
 import socket
 import struct
@@ -10,9 +13,14 @@ from simulator import DEADLINE, Host, failure, image_hash, make_image, running, 
 
 from pytest_nrfdfu.sim.app_slots import ApplicationSlots
 from pytest_nrfdfu.sim.app_staging import SavedProgress, StagingCommand, StagingService, parse_command
-from pytest_nrfdfu.sim.firmware import Erase, Reboot
+from pytest_nrfdfu.sim.board import BoardOptions, SimBoard
+from pytest_nrfdfu.sim.firmware import Erase, FlashTiming, Reboot
 from pytest_nrfdfu.sim.slots import NRF5340_MULTI_IMAGE_SLOTS
+from pytest_nrfdfu.sim.staging_port import StagingPort
 from pytest_nrfdfu.sim_admin import SimAdmin
+from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.codec import decode, encode
+from pytest_nrfdfu.smp.messages import EchoRequest
 
 OLD, NEW = make_image("1.0.0"), make_image("2.0.0", 2 * PAGE)
 
@@ -128,6 +136,30 @@ def test_reset_gives_up_and_erases_the_slot(stage):
     assert stage.say(f"init {len(NEW)}") == "ok 0"
 
 
+def test_done_again_changes_nothing(stage):
+    stage.say(f"init {len(NEW)}")
+    stage.send(NEW)
+    stage.say("done")
+    stage.say("schedule")
+    assert stage.say("done") == "ok"
+    assert stage.erased == []
+    assert stage.bench.flags(1) == {"pending"}
+
+
+def test_behind_an_end_within_a_word_nothing_is_written(stage):
+    """Zephyr's flash driver refuses to; the next offset is told all the same."""
+    odd = make_image("2.0.0", 1001)
+    assert len(odd) % 4
+    stage.say(f"init {len(odd)}")
+    stage.send(odd)
+    stage.say("done")
+    assert stage.say(f"init {len(odd)}") == f"ok {len(odd)}"
+    answer = stage.say(f"write {len(odd)} 1000", bytes(1000))
+    assert answer == "error 22 flash is written in words, and the image has ended within one"
+    assert stage.say("reset") == "ok"
+    assert stage.say(f"init {len(odd)}") == "ok 0"
+
+
 def test_a_damaged_trailer_cannot_be_scheduled(stage):
     area = stage.bench.areas[1]
     stage.say(f"init {len(NEW)}")
@@ -139,7 +171,7 @@ def test_a_damaged_trailer_cannot_be_scheduled(stage):
 
 def test_reboot_answers_first(stage):
     assert stage.say("reboot") == "ok"
-    assert stage.bench.effects[-1] == Reboot()
+    assert stage.bench.effects == [Reboot(0.1)]
 
 
 def test_of_two_images_each_has_its_own_slot_and_progress():
@@ -156,7 +188,15 @@ def test_of_two_images_each_has_its_own_slot_and_progress():
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("", "no command ''"), ("hello", "no command 'hello'"), ("init", "1 or 2 numbers"), ("write 1 x", "2 numbers")],
+    [
+        ("", "no command ''"),
+        ("hello", "no command 'hello'"),
+        ("init", "1 or 2 numbers"),
+        ("write 1 x", "2 numbers"),
+        ("write -1 -2", "2 numbers"),
+        ("init " + "9" * 5000, "at most 100 characters"),
+        ("x" * 101, "at most 100 characters"),
+    ],
 )
 def test_lines_that_are_no_commands(line, words):
     with pytest.raises(ValueError, match=re.escape(words)):
@@ -167,6 +207,48 @@ def test_a_write_says_how_many_bytes_follow():
     assert parse_command("write 3 77\n") == StagingCommand("write", (3, 77))
     assert parse_command("write 3 77").payload == 77
     assert parse_command("init 3 7").payload == 0
+
+
+def test_smp_is_answered_that_came_while_a_write_was_carried_out():
+    board = SimBoard(BoardOptions(image=OLD, application_smp="full", staging=True))
+    board.machine.advance(1.0)
+    answers = []
+    board.staging.submit(parse_command("init 512"), answers.append)
+    board.staging.submit(parse_command("write 0 512")._replace(data=NEW[:512]), answers.append)
+    board.machine.wake_program()
+    erased = 1.0 + FlashTiming().erase_page
+    board.machine.receive(console.encode(encode(EchoRequest("x"), 1)), erased)
+    (answer,) = console.Decoder().feed(board.machine.advance(erased + 0.1))
+    assert answers == ["ok 0", "ok 512"]
+    assert decode(answer.data).payload == {"r": "x"}
+
+
+# The port in a loop of its own.
+
+
+def test_a_defect_is_no_client_that_is_gone():
+    """It reaches whoever runs the loop, as one of the other ports does."""
+
+    class Broken(StagingService):
+        def submit(self, _command, _answer):
+            raise RuntimeError("broken")
+
+    reported = []
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: reported.append(context))
+        service = Broken(None, SavedProgress())
+        port = StagingPort(lambda: service, lambda: None)
+        reader, writer = await asyncio.open_connection("127.0.0.1", await port.start())
+        writer.write(b"init 1\n")
+        assert await reader.read() == b""
+        writer.close()
+        await port.close()
+
+    asyncio.run(run())
+    gc.collect()
+    assert [str(context["exception"]) for context in reported] == ["broken"]
 
 
 # A real process.
@@ -214,6 +296,7 @@ def test_a_process_takes_an_update_over_its_port(simulated):
     with Host(simulated["uart"]) as host, SimAdmin(simulated["admin"]) as admin:
         admin.press_reset()
         host.expect(b"application 1.0.0")
+        wait_until(lambda: serves(simulated), "the application serves")  # the text may be of the boot before the reset
         with Client(simulated["staging"]) as client:
             assert client.say("bake a cake").startswith("error 22 there is no command 'bake'")
             assert client.say(f"init {len(NEW)}") == "ok 0"
@@ -226,7 +309,7 @@ def test_a_process_takes_an_update_over_its_port(simulated):
             assert client.say("schedule") == "ok"
             assert admin.trailer(1)["swap_type"] == "test"
             assert client.say("reboot") == "ok"
-            assert client.say("init 1") == ""  # the reset took the connection away
+            assert client.file.readline() == b""  # the reset takes the connection away
         host.expect(b"application 2.0.0")
         assert admin.trailer(0) == {"magic": "set", "swap_type": "test", "copy_done": "set", "image_ok": "unset"}
         assert admin.flash_hash(0).version == "2.0.0"
@@ -252,6 +335,29 @@ def test_a_client_that_goes_away_in_the_middle_harms_nobody(simulated):
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with Client(simulated["staging"]) as client:
         assert client.say("write 0 3", b"abc") == "ok 3"
+
+
+@pytest.mark.parametrize(
+    "said", [b"write 0 1048577\n", b"x" * (3 << 20), b"write 0 " + b"9" * 60 + b"\n"], ids=["large", "endless", "huge"]
+)
+def test_what_nobody_would_take_ends_the_connection_and_no_other(simulated, said):
+    wait_until(lambda: serves(simulated), "the application serves")
+    with Client(simulated["staging"]) as other:
+        with Client(simulated["staging"]) as client, contextlib.suppress(ConnectionError):
+            client.socket.sendall(said)
+            assert client.file.readline() == b""
+        assert other.say("init 100") == "ok 0"
+
+
+def test_a_client_that_reads_no_answers_does_not_keep_the_process(simulated):
+    wait_until(lambda: serves(simulated), "the application serves")
+    client = Client(simulated["staging"])
+    client.socket.settimeout(0.5)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            client.socket.sendall(b"nonsense\n" * 10_000)
+    assert simulated.stop() == (0, "")
+    client.__exit__()
 
 
 def test_without_staging_there_is_no_port():

@@ -13,7 +13,6 @@ from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import decode, encode
 from pytest_nrfdfu.smp.messages import UploadRequest
 from pytest_nrfdfu.smp.upload import Limits
-from pytest_nrfdfu.smp.window import BufferCount
 
 OLD = make_image("1.0.0")
 NEW = make_image("2.0.0", 40_000)
@@ -33,7 +32,6 @@ class Sender:
         self.board.machine.advance(1.0)
         area = self.board.slot(1)
         self.board.chip.program(area.address, before + b"\xff" * (-len(before) % 4))
-        self.policy = BufferCount(count=window)
         self.window = window
         self.now = 1.0
         self.decoder = console.Decoder()
@@ -45,8 +43,7 @@ class Sender:
         began = self.now
         end = len(image) if until is None else until
         while True:
-            # What is in flight does not matter to it, only how much.
-            while offset < end and self.policy.room((None,) * flight) and (self.answers or not flight):
+            while offset < end and flight < self.window and (self.answers or not flight):
                 length = len(image) if offset == 0 else None
                 request = UploadRequest(offset, image[offset : offset + DATA], length=length)
                 machine.receive(console.encode(encode(request, flight & 0xFF)), self.now)

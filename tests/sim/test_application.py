@@ -4,7 +4,8 @@ import pytest
 from simulator import image_hash, make_image
 
 from pytest_nrfdfu.image.format import PROTECTED_TLV_INFO_MAGIC, TLV_HEADER, TLV_INFO, TlvType, Version
-from pytest_nrfdfu.sim.application import BOOT_BANNER, Application, application_starter, identify
+from pytest_nrfdfu.sim.app_identity import identify
+from pytest_nrfdfu.sim.application import BOOT_BANNER, Application, application_starter
 from pytest_nrfdfu.sim.firmware import Idle, Send, Sleep
 from pytest_nrfdfu.sim.slots import SlotArea
 

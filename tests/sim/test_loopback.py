@@ -1,12 +1,17 @@
 """The TCP server that the simulator's JSON ports share ends without a trace."""
 
 import asyncio
+import contextlib
 import gc
 import socket
 
 import pytest
+from simulator import DEADLINE
 
 from pytest_nrfdfu.sim.loopback import LoopbackServer
+
+UNREAD = 20_000_000
+"""Bytes: more than the sockets of a connection hold."""
 
 
 async def echo(reader, writer):
@@ -26,6 +31,27 @@ def test_clients_are_served_counted_and_dropped():
         await server.close()
         assert await reader.read() == b""
         assert server.clients == 0
+        writer.close()
+
+    asyncio.run(run())
+
+
+def test_a_client_that_reads_nothing_does_not_hold_up_the_end():
+    """What it has not read is dropped: a transport would wait with it for ever, and the server for the transport."""
+
+    async def flood(_reader, writer):
+        writer.write(bytes(UNREAD))
+
+    async def run():
+        server = LoopbackServer(flood)
+        reader, writer = await asyncio.open_connection("127.0.0.1", await server.start())
+        await reader.readexactly(1)
+        await asyncio.wait_for(server.close(), DEADLINE)
+        got = 1
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 20):
+                got += len(data)
+        assert got < UNREAD
         writer.close()
 
     asyncio.run(run())

@@ -37,7 +37,7 @@ class Script:
 class Board:
     """A machine whose bootloader is a script; every boot makes a new one."""
 
-    def __init__(self, *effects, timing=None, power=True, seed=0, **uart):
+    def __init__(self, *effects, timing=None, power=True, seed=0, spoil=lambda _address: None, **uart):
         self.chip = Chip()
         if not power:
             self.chip.set_power(False)
@@ -45,7 +45,11 @@ class Board:
         self.effects = effects
         self.faults = Faults(seed)
         self.machine = Machine(
-            self.chip, self.boot, uart=Uart(UartConfig(**uart), self.faults), timing=timing or FlashTiming()
+            self.chip,
+            self.boot,
+            uart=Uart(UartConfig(**uart), self.faults),
+            timing=timing or FlashTiming(),
+            spoil=spoil,
         )
 
     def boot(self):
@@ -196,6 +200,21 @@ def test_a_page_whose_erase_was_cut_off_counts_as_erased():
     board.run(0.01)
     board.chip.set_power(False)
     assert board.chip.read(PAGE, 4) == b"\xff" * 4
+
+
+def test_or_it_is_whatever_the_machine_is_told_to_make_of_it():
+    spoilt = []
+    board = Board(Erase(PAGE), Write(PAGE, bytes(4)), spoil=spoilt.append)
+    board.machine.advance(0.05)
+    board.chip.reset(ResetCause.SREQ)
+    assert spoilt == [PAGE]
+    board.machine.advance(0.15)  # the erase ended, and the program too
+    board.chip.reset(ResetCause.SREQ)
+    assert spoilt == [PAGE]
+    board.machine.advance(0.20)
+    board.chip.set_power(False)
+    board.chip.set_power(True)
+    assert spoilt == [PAGE, PAGE]
 
 
 def test_the_host_s_bytes_do_not_survive_a_pin_reset():

@@ -224,6 +224,19 @@ def test_swap_using_scratch_is_not_simulated():
     assert (board.boot().effects, board.runs) == ([], "old")
 
 
+def test_a_trailer_full_of_nonsense_reaches_no_further_than_its_slot():
+    """A swap that never was, of a size that no slot has: MCUboot's own assertions stop it."""
+    board = loaded("move")
+    for effect in (board.trailers.write_magic(SLOT0), board.trailers.write_swap_size(SLOT0, 1 << 24)):
+        board.flash.write(effect.address, effect.data)
+    step = board.trailers.write_progress(SLOT0, Progress(Op.SWAP, SLOT_PAGES + 1, Half.FIRST))
+    board.flash.write(step.address, step.data)
+    board.flash.fill(SLOT0.address, NEW[:32])
+    boot = board.boot(log=True)
+    assert (boot.ended, lines(boot)[-1]) == ("nothing boots", "E: panic!")
+    assert all(0 <= effect.address - area.address < area.size for effect in boot.effects for area in SLOTS[:1])
+
+
 # Confirming and marking
 
 
