@@ -38,30 +38,30 @@ class Row:
     baudrate: int
     bytes: int
     line_loss: float
-    loss_free: float
-    """Seconds of the upload over a wire that loses nothing."""
+    loss_free: float | None
+    """Seconds of the upload over a wire that loses nothing; None: that did not succeed either."""
     seconds: list[float | None]
     """Of each run with losses; None: the upload did not succeed."""
     failures: list[str]
     """The last words of those that did not."""
     ratio: float | None
-    """The median of the runs over `loss_free`; None if any failed."""
+    """The median of the runs over `loss_free`; None if any upload failed."""
     simulated: bool = True
 
 
 def row_of(host: str, case: Case, image: bytes, loss: float, runs: int) -> Row:
     """All runs of one host."""
-    print(f"{host} without losses ...", file=sys.stderr, flush=True)
-    loss_free = measure(host, case, image, TIMEOUT).seconds
-    seconds: list[float | None] = []
+    cases = [case, *(case._replace(line_loss=loss, seed=seed) for seed in range(1, runs + 1))]
+    times: list[float | None] = []
     failures = []
-    for seed in range(1, runs + 1):
-        print(f"{host} with {loss:.0%} of lines lost, seed {seed} ...", file=sys.stderr, flush=True)
+    for each in cases:
+        print(f"{host} with {each.line_loss:.0%} of lines lost, seed {each.seed} ...", file=sys.stderr, flush=True)
         try:
-            seconds.append(measure(host, case._replace(line_loss=loss, seed=seed), image, TIMEOUT).seconds)
+            times.append(measure(host, each, image, TIMEOUT).seconds)
         except hosts.Failed as failure:
-            seconds.append(None)
+            times.append(None)
             failures.append(failure.why)
+    loss_free, *seconds = times
     whole = [each for each in seconds if each is not None]
     return Row(
         host=host,
@@ -73,7 +73,7 @@ def row_of(host: str, case: Case, image: bytes, loss: float, runs: int) -> Row:
         loss_free=loss_free,
         seconds=seconds,
         failures=failures,
-        ratio=None if failures else statistics.median(whole) / loss_free,
+        ratio=statistics.median(whole) / loss_free if whole and loss_free and not failures else None,
     )
 
 
@@ -81,9 +81,9 @@ def table(rows: list[Row]) -> str:
     """The rows for people."""
     lines = [f"{'host':25}{'version':9}{'no loss':>8}  {'with losses':30}ratio"]
     for row in rows:
-        runs = ", ".join("failed" if each is None else f"{each:.2f} s" for each in row.seconds)
+        without, *runs = ("failed" if each is None else f"{each:.2f} s" for each in (row.loss_free, *row.seconds))
         ratio = "did not survive" if row.ratio is None else f"{row.ratio:.2f}"
-        lines.append(f"{row.host:25}{row.version:9}{row.loss_free:6.2f} s  {runs:30}{ratio}")
+        lines.append(f"{row.host:25}{row.version:9}{without:>8}  {', '.join(runs):30}{ratio}")
         lines += [f"{'':25}{words}" for words in dict.fromkeys(row.failures)]
     return "\n".join(lines)
 

@@ -86,6 +86,36 @@ def test_a_window_that_loses_something_is_remembered_too_and_may_be_measured_aga
     assert bench(*measure("large"))[1]["window"]["window"] == "clean"
 
 
+def test_a_cache_that_cannot_be_written_is_told(bench, tmp_path):
+    (tmp_path / "kept").write_text("not a folder")
+    status, told, steps = bench(*measure("small"))
+    assert status == 0
+    assert "lost nothing" in steps["window"]["seen"]
+    (detail,) = steps["window"]["details"]
+    assert detail.startswith("NOT remembered: ")
+    assert told["window"]["window"] == "clean"
+
+
+def test_a_full_window_is_told_as_one(bench, tmp_path):
+    key = bench()[1]["window"]["holds_for"]
+    WindowMemory(tmp_path / "kept" / "d" / "nrfdfu" / "uploads.json").note(key, window="clean", full=True)
+    _, told, steps = bench()
+    assert steps["window"]["seen"].startswith("measured: a full window (flow control) of 2 chunks lost nothing")
+    assert told["window"]["full"] is True
+
+
+def test_what_is_remembered_of_another_bootloader_is_told_too(bench, tmp_path):
+    """Tests with a build directory reckon with the bootloader that it describes; the doctor has no build."""
+    key = bench()[1]["window"]["holds_for"]
+    memory = WindowMemory(tmp_path / "kept" / "d" / "nrfdfu" / "uploads.json")
+    other = key.replace("ncs-2.6", "ncs-2.9")
+    memory.note(other, window="lossy", losses=1)
+    memory.note("another, ncs-2.6", window="clean")
+    _, _, steps = bench()
+    assert steps["window"]["seen"].startswith("not measured: ")
+    assert steps["window"]["details"] == [f"{other}: a window lost something"]
+
+
 def test_nothing_is_uploaded_unless_asked_for(bench):
     _, told, steps = bench()
     assert steps["window"]["seen"].startswith("not measured: ")

@@ -57,14 +57,22 @@ class SmpClient:
         """Called before images are written, erased or marked: what was known of the board may not hold any more."""
         self._sequences = Sequence(first=time.monotonic_ns() >> 20)
         self._version = version
+        self._silent = False
+        """Whether the last request was given up: the receiver may hold a part of it, which a newline ends."""
         self._ahead = (b"", b"")
         """A packet that will probably be sent next, and its lines."""
 
     # --- single requests --------------------------------------------------------------------------------------------
 
     def request(self, request: Request[T], *, tries: int = 5, timeout: float = 10.0) -> T:
-        """Send a request, again if need be, and return its typed response. `timeout` in seconds, over all tries."""
-        return self._run(request, self.round_trip, tries, time.monotonic() + timeout)
+        """Send a request, again if need be, and return its typed response. `timeout` in seconds, over all tries.
+
+        Requests about images are waited for as if nothing had been measured: MCUboot hashes whole slots for them
+        (boot/boot_serial/src/boot_serial.c, bs_list and bs_set), and one sent again meanwhile is computed again.
+        """
+        computes = request.group == Group.IMAGE
+        round_trip = self.round_trip.unmeasured() if computes else self.round_trip
+        return self._run(request, round_trip, tries, time.monotonic() + timeout)
 
     def poll_images(self, interval: float, deadline: float) -> ImageStates:
         """The image list of a board that starts to listen at some time: asked for every `interval` seconds.
@@ -94,6 +102,7 @@ class SmpClient:
                 if received is not None:
                     exchange.receive(received.packet, received.time)
         except SmpTimeout as silence:
+            self._silent = True
             foreign = f"; {exchange.stale} answers to other requests came" if exchange.stale else ""
             raise SmpTimeout(f"{silence}{foreign}; {self.uart.summary(start, position)}") from None
         return exchange.result()
@@ -115,9 +124,11 @@ class SmpClient:
                 raise
             return None
 
-    def reset(self, *, boot_mode: int | None = None, force: bool | None = None, timeout: float = 10.0) -> Done:
+    def reset(
+        self, *, boot_mode: int | None = None, force: bool | None = None, tries: int = 5, timeout: float = 10.0
+    ) -> Done:
         """Reboot. The board answers first and resets some 0.25 s later. `timeout` in seconds, over all tries."""
-        return self.request(ResetRequest(boot_mode, force), timeout=timeout)
+        return self.request(ResetRequest(boot_mode, force), tries=tries, timeout=timeout)
 
     def erase(self, slot: int, timeout: float) -> Done:
         """Erase a slot of a running application's (1: slot 1 of image 0). Sent once: `timeout` seconds for it all."""
@@ -165,6 +176,7 @@ class SmpClient:
         try:
             self._drive(upload, progress)
         except UploadFailed as failure:
+            self._silent = True
             raise UploadFailed(f"{failure}; {self.uart.summary(start_time, position)}") from failure.__cause__
         except UartError as error:
             raise type(error)(
@@ -213,4 +225,5 @@ class SmpClient:
         packet, wire = self._ahead
         if transmission.packet is not packet:
             wire = console.encode(transmission.packet, line_length)
-        self.uart.send(b"\n" + wire if transmission.flush else wire)
+        self.uart.send(b"\n" + wire if transmission.flush or self._silent else wire)
+        self._silent = False

@@ -42,6 +42,8 @@ def limits_for(
 ) -> Limits:
     """The limits of an upload. `size`: the receive size in bytes; `flow_control`: the bootloader's UART has it too."""
     asked = config.bootloader.window
+    full = flow_control and config.uart.flow_control == "rtscts"
+    known = known.of(full=full)
     earned = 1 if known.window == "lossy" else _AUTO
     window = earned if asked == "auto" else asked
     slot_size = config.app_image.slot_size
@@ -53,7 +55,7 @@ def limits_for(
         repeat_image=not profile.image_at_start_only,
         line_buffers=profile.line_buffers if window > 1 and profile.queues_commands else None,
         window=max(window, _AUTO),
-        flow_control=flow_control and config.uart.flow_control == "rtscts",
+        flow_control=full,
         trial=asked == "auto" and known.window == "unknown",
         trial_carried=known.carried,
     )
@@ -74,11 +76,13 @@ def findings(upload: Upload, limits: Limits) -> dict[str, str | int]:
     """What an upload that began with `limits` has shown, as fields of `Known`; empty if nothing."""
     verdict = upload.regulator.verdict
     found: dict[str, str | int] = {}
-    if verdict is not Verdict.NONE:
+    shrunk = upload.limits.max_packet < limits.max_packet  # the first chunk met silence: its size was lost, no window
+    if verdict is Verdict.CLEAN or (verdict is Verdict.LOSSY and not shrunk):
         found |= {"window": verdict.value, "losses": upload.counters.trial_losses, "carried": 0}
+        found |= {"full": limits.flow_control}
     elif upload.regulator.on_trial and upload.regulator.carried > limits.trial_carried:
-        found |= {"carried": upload.regulator.carried}
-    if upload.limits.max_packet < limits.max_packet:
+        found |= {"window": "unknown", "losses": 0, "carried": upload.regulator.carried, "full": limits.flow_control}
+    if shrunk:
         found |= {"receive_size": upload.limits.max_packet + _DECODE_OVERHEAD}
     return found
 

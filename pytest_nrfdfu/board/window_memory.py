@@ -7,15 +7,23 @@ and takes less than assumed. A file that cannot be read or written costs a trial
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock
 
 __all__ = ["MEMORY_FILE", "MEMORY_FOLDER", "Known", "WindowMemory"]
 
 MEMORY_FOLDER, MEMORY_FILE = "nrfdfu", "uploads.json"
 """In pytest's cache: the directory that its `Cache.mkdir` makes, and the file in it."""
+_LOCK_TIMEOUT = 2.0
+"""Seconds to wait for another process that is writing, which takes it some milliseconds."""
+_LEAST_SIZE = 96
+"""Bytes: with a smaller receive size no chunk has room for data, so that nobody can have found one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +32,22 @@ class Known:
 
     window: Literal["unknown", "clean", "lossy"] = "unknown"
     """What the trial of a window has shown."""
+    full: bool = False
+    """Whether that was a full window, which relies on hardware flow control during erases."""
     losses: int = 0
     """Losses that ended the trial."""
     carried: int = 0
     """Bytes that a trial has carried so far without a loss, where uploads are smaller than what it takes."""
     receive_size: int | None = None
     """The size found by requests of growing size, in bytes; None: nobody had to look."""
+
+    def of(self, *, full: bool) -> Known:
+        """What this says of a full window, or of one that is silent during erases; nothing where it was the other.
+
+        A window that was clean when full relied on more, and one that was lossy when not full on less.
+        """
+        holds = self.full == full or (self.window == "clean" and self.full) or (self.window == "lossy" and full)
+        return self if holds else replace(self, window="unknown", full=full, losses=0, carried=0)
 
 
 class WindowMemory:
@@ -39,6 +57,8 @@ class WindowMemory:
         """`path`: of the JSON file, which need not exist yet."""
         self._path = path
         self._known: dict[str, Known] = {}
+        self._unwritten: dict[str, Known] = {}
+        """What the file could not take: it holds in this process all the same."""
         self._load()
 
     @property
@@ -46,31 +66,65 @@ class WindowMemory:
         """Whether there is a file."""
         return self._path is not None
 
+    @property
+    def written(self) -> bool:
+        """Whether the file has all that was noted."""
+        return self.kept and not self._unwritten
+
     def get(self, key: str) -> Known:
         """What is known of `key`, which may be nothing."""
         return self._known.get(key, Known())
 
+    def beginning(self, start: str) -> dict[str, Known]:
+        """All that is known by keys that begin so."""
+        return {key: known for key, known in self._known.items() if key.startswith(start)}
+
     def note(self, key: str, **changes: Any) -> None:
-        """Keep fields of `Known`, and write the file."""
-        self._load()  # another process may have written since
-        self._known[key] = replace(self.get(key), **changes)
+        """Keep fields of `Known`, and write the file, with what other processes have written since."""
+        with self._alone():
+            self._load()
+            self._known[key] = self._unwritten[key] = replace(self.get(key), **changes)
+            if self._path is None:
+                return
+            with suppress(OSError):
+                _replace(self._path, {name: asdict(known) for name, known in self._known.items()})
+                self._unwritten.clear()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process reads to write meanwhile; where that cannot be had, one of two notes may be lost."""
         if self._path is None:
+            yield
             return
-        with suppress(OSError):
+        lock = FileLock(self._path.with_name(f"{self._path.name}.lock"), timeout=_LOCK_TIMEOUT)
+        with suppress(OSError, NotImplementedError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            written = self._path.with_name(f"{self._path.name}.new")
-            written.write_text(json.dumps({name: asdict(known) for name, known in self._known.items()}, indent=1))
-            written.replace(self._path)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _load(self) -> None:
         if self._path is None:
             return
         try:
-            content = json.loads(self._path.read_text())
-        except (OSError, ValueError):
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return
         if isinstance(content, dict):
-            self._known |= {name: known for name, value in content.items() if (known := _read(value)) is not None}
+            found = {name: known for name, value in content.items() if (known := _read(value)) is not None}
+            self._known |= found | self._unwritten
+
+
+def _replace(path: Path, content: Any) -> None:
+    """Write a JSON file in a way that nobody reads half of it, nor writes to the same file meanwhile."""
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        new.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _read(value: Any) -> Known | None:
@@ -78,6 +132,8 @@ def _read(value: Any) -> Known | None:
     if not isinstance(value, dict) or not set(value) <= {field.name for field in fields(Known)}:
         return None
     known = Known(**value)
-    numbers = (known.losses, known.carried, known.receive_size or 0)
-    whole = all(isinstance(number, int) for number in numbers)
-    return known if known.window in ("unknown", "clean", "lossy") and whole else None
+    size = _LEAST_SIZE if known.receive_size is None else known.receive_size
+    whole = all(type(number) is int for number in (known.losses, known.carried, size))
+    if not whole or type(known.full) is not bool or known.window not in ("unknown", "clean", "lossy"):
+        return None
+    return known if min(known.losses, known.carried, size - _LEAST_SIZE) >= 0 else None

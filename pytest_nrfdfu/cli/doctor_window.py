@@ -51,6 +51,7 @@ class Windows:
         known = self.memory.get(unit.memory_key)
         self.outcome = {
             "window": known.window,
+            "full": known.full,
             "losses": known.losses,
             "receive_size": known.receive_size,
             "holds_for": unit.memory_key,
@@ -79,7 +80,8 @@ def try_window(bench: Bench) -> Finding:
     unit.memory = windows.memory
     if windows.build is None:
         known = windows.note(unit)
-        return Finding("fine", no_window(unit.config, unit.profile) or _remembered(unit.config, known))
+        seen = no_window(unit.config, unit.profile) or _remembered(unit.config, known)
+        return Finding("fine", seen, details=_otherwise(unit))
     if bench.entered is None:
         raise Skipped("to measure a window the board must be in recovery")
     reckon_with(unit, windows.build)
@@ -98,11 +100,20 @@ def _remembered(config: BoardConfig, known: Known) -> str:
     if asked != "auto":
         return f"window = {asked} in [bootloader] holds, whatever was measured"
     size = f"; the bootloader takes requests of {known.receive_size} bytes" if known.receive_size else ""
+    what = "a full window (flow control)" if known.full else "a window"
     if known.window == "clean":
-        return f"measured: a window of 2 chunks lost nothing, and uploads use it{size}"
+        return f"measured: {what} of 2 chunks lost nothing, and uploads use it{size}"
     if known.window == "lossy":
-        return f"measured: a window lost something, so uploads send one chunk at a time; {_HOW} tries it again{size}"
+        return f"measured: {what} lost something, so uploads send one chunk at a time; {_HOW} tries it again{size}"
     return f"not measured: the next upload of {TRIAL_BYTES >> 10} KiB or more tries a window, or {_HOW} does{size}"
+
+
+def _otherwise(unit: Unit) -> tuple[str, ...]:
+    """What is remembered of the unit with other bootloaders: a build may say more of one than the configuration."""
+    outcomes = {"clean": "a window lost nothing", "lossy": "a window lost something"}
+    found = unit.memory.beginning(f"{unit.name}, ")
+    found.pop(unit.memory_key, None)
+    return tuple(f"{key}: {outcomes[known.window]}" for key, known in found.items() if known.window in outcomes)
 
 
 def _measured(bench: Bench, step: Step) -> Finding:
@@ -139,12 +150,14 @@ def _trial(bench: Bench, recovery: Recovery, step: Step) -> Finding:
     if verdict is Verdict.LOSSY:
         seen = f"a window of {upload.counters.window} chunks lost something; uploads send one chunk at a time"
         return Finding("fine", seen, "It may have been the link: measure again. What is remembered is the last.")
+    file = bench.windows.file
+    kept = f"Remembered in {file}." if bench.unit.memory.written else f"NOT remembered: {file} cannot be written."
     times = "" if uploads == 1 else f" in {uploads} uploads"
     return Finding(
         "fine",
         f"a window of {upload.counters.window} chunks carried {carried} bytes{times} and lost nothing; uploads use it"
         f" ({carried / seconds:.0f} bytes/s)",
-        details=(f"Remembered in {bench.windows.file}.",),
+        details=(kept,),
     )
 
 

@@ -12,10 +12,12 @@ from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import encode
 from pytest_nrfdfu.smp.messages import UploadRequest
 
-__all__ = ["Chunk", "Limits", "chunk_size"]
+__all__ = ["LATENCY", "RESPONSE_WIRE", "Chunk", "Limits", "chunk_size"]
 
-_RESPONSE_WIRE = 40
-"""Bytes on the wire of an answer to a chunk, for weighing packet sizes."""
+RESPONSE_WIRE = 40
+"""Bytes on the wire of an answer to a chunk."""
+LATENCY = 2e-3
+"""Seconds, about, from the end of an answer to the beginning of the next chunk: USB polls once a millisecond."""
 
 
 class Chunk(NamedTuple):
@@ -55,8 +57,9 @@ class Limits:
     align: int = 4
     erases_at_start: bool = False
     repeat_image: bool = False
-    first_delay: float = 0.0
-    """Seconds more that the answer to the chunk with offset 0 may take: an application may erase its slot there."""
+    first_erase: float = 0.0
+    """How many times the data sheet's time the erase of as many pages as the data need, and the trailer's, may take,
+    which an application does before it answers the chunk with offset 0 (Zephyr, img_mgmt.c); 0: it does not."""
     patience: float = 0.0
     """Seconds of allowance at least: an application erases a page with a chunk that this host cannot tell."""
     last_delay: float = 0.0
@@ -98,7 +101,7 @@ def chunk_size(request: UploadRequest, cap: int, limits: Limits, left: int) -> i
         if size <= 0:
             continue
         wire = console.wire_size(overhead + _byte_string(size), limits.line_length)
-        rate = size / (wire + _RESPONSE_WIRE)
+        rate = size / (wire + RESPONSE_WIRE)
         if rate > best_rate:
             best, best_rate = size, rate
     return best

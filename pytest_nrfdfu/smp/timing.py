@@ -88,6 +88,13 @@ class RoundTrip:
         """
         self._backoff += tries - 1
 
+    def unmeasured(self) -> RoundTrip:
+        """One for requests that the server computes for, whose time says nothing of other requests', nor theirs of it.
+
+        It never waits for less than before anything was measured.
+        """
+        return RoundTrip(first=self._first, least=max(self._first, self._least), most=self._most)
+
     @property
     def allowance(self) -> float:
         """Seconds to add to the computed time."""

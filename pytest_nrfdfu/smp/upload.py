@@ -12,7 +12,7 @@ Source: MCUboot, boot/boot_serial/src/boot_serial.c (bs_upload); Zephyr, smp_gro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple, NoReturn
 
 from pytest_nrfdfu.errors import SmpMalformed, SmpRejected, SmpTimeout, UploadFailed
@@ -24,6 +24,7 @@ from pytest_nrfdfu.smp.header import HEADER_SIZE, Header
 from pytest_nrfdfu.smp.messages import UploadRequest
 from pytest_nrfdfu.smp.regulator import Regulator
 from pytest_nrfdfu.smp.timing import Link, RoundTrip
+from pytest_nrfdfu.smp.upload_counters import UploadCounters
 from pytest_nrfdfu.smp.window import Policy, StopAndWait, policy_for
 
 __all__ = ["Chunk", "Limits", "Policy", "StopAndWait", "Upload", "UploadCounters", "chunk_size"]
@@ -44,31 +45,6 @@ time-out. And a repetition that was not needed, because this host was busy, may 
 buffers, or a page being erased."""
 _GROW_AFTER = 16
 """Chunks answered at the first try after which a shrunken packet size grows again; doubled with every shrinking."""
-
-
-@dataclass(slots=True)
-class UploadCounters:
-    """What happened. `progress` holds (seconds on the caller's clock, acknowledged bytes)."""
-
-    chunks: int = 0
-    retries: int = 0
-    """Packets sent again because no answer came."""
-    resyncs: int = 0
-    """Answers that asked for another offset than the next one."""
-    restarts: int = 0
-    """How often the server asked for offset 0 again."""
-    stale: int = 0
-    """Answers that belonged to nothing in flight."""
-    malformed: int = 0
-    """Answers to a chunk that could not be read, and so count as none."""
-    trial_losses: int = 0
-    """Retries and resyncs that ended the trial of a window; the window's or the link's, nobody can tell."""
-    largest_chunk: int = 0
-    window: int = 0
-    """The most chunks that were in flight at a time."""
-    progress: list[tuple[float, int]] = field(default_factory=list)
-    repeated: list[float] = field(default_factory=list)
-    """When packets were sent again, in seconds on the caller's clock."""
 
 
 class _Place(NamedTuple):
@@ -106,9 +82,8 @@ class Upload:
     ) -> None:
         """`start`: go on with an upload broken off after that many acknowledged bytes.
 
-        `sha`: of `data`, for applications, which take an upload up by it that was broken off.
-
-        `policy`: by default the one that `limits` allow.
+        `sha`: of `data`, for applications, which take an upload up by it that was broken off. `policy`: by default the
+        one that `limits` allow.
         """
         if not data:
             raise UploadFailed("there is nothing to upload: the image is empty")
@@ -123,8 +98,8 @@ class Upload:
         self._sequences = sequences
         self._link = link
         self._round_trip = round_trip
-        window = policy or policy_for(self.limits, len(data), link)
-        self.regulator = Regulator(window, trial=self.limits.trial, carried=self.limits.trial_carried)
+        self._policy = policy
+        self.regulator = self._regulator()
         self._image = image
         self._sha = sha
         self._version = version
@@ -141,6 +116,10 @@ class Upload:
         self._started = False
         self._ahead: tuple[_Place, int, bytes] | None = None
         """A chunk's packet made before its turn, with the chunk's size."""
+
+    def _regulator(self) -> Regulator:
+        window = self._policy or policy_for(self.limits, len(self._data), self._link)
+        return Regulator(window, trial=self.limits.trial, carried=self.limits.trial_carried)
 
     @property
     def done(self) -> bool:
@@ -163,8 +142,15 @@ class Upload:
         return len(chunk.packet) if chunk is not None and silent and self._malformed is None else None
 
     def limit_packets(self, size: int) -> None:
-        """Go on with packets of at most `size` bytes, from the offset that the server has acknowledged."""
+        """Go on with packets of at most `size` bytes, from the offset that the server has acknowledged.
+
+        Where nothing was answered before, it was their size that was lost on, and not a window.
+        """
+        unheard = self.unheard is not None
         self.limits = replace(self.limits, max_packet=min(size, self.limits.max_packet))
+        if unheard:
+            self.counters.trial_losses = 0
+            self.regulator = self._regulator()
         self._cap = min(self._cap, self.limits.max_packet)
         self._in_flight.clear()
         self._next = self.acknowledged
@@ -272,7 +258,9 @@ class Upload:
     def _flash_time(self, off: int, size: int) -> float:
         # The last chunk also erases the page of the image trailer.
         extra = self._link.erase_page + self.limits.last_delay if off + size == len(self._data) else 0.0
-        extra += self.limits.first_delay if off == 0 else 0.0
+        if off == 0 and self.limits.first_erase:
+            pages = -(-len(self._data) // self._link.page_size) + 1
+            extra += self.limits.first_erase * pages * self._link.erase_page
         if self.limits.erases_at_start:
             slot = self._link.flash_time(0, self.limits.slot_size) if off == 0 else 0.0
             return slot + self._link.write_time(size) + extra

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_nrfdfu.smp import console
-from pytest_nrfdfu.smp.chunks import Chunk, Limits
+from pytest_nrfdfu.smp.chunks import LATENCY, RESPONSE_WIRE, Chunk, Limits
 from pytest_nrfdfu.smp.timing import Link
 
 __all__ = [
     "ANY",
-    "BufferCount",
     "Chunk",
     "EraseAware",
     "FullWindow",
@@ -42,10 +41,6 @@ _MOST_WAITING_LINES = 7
 """Of MCUboot's eight buffers. More were measured nowhere, whatever a configuration says."""
 _CHUNK_OVERHEAD = 41
 """Bytes on the wire that one chunk more costs: 30 bytes of header, map and CRC, in base64."""
-_RESPONSE_WIRE = 40
-"""Bytes on the wire of an answer to a chunk."""
-_LATENCY = 2e-3
-"""Seconds, about, from the end of an answer to the beginning of the next chunk: USB polls once a millisecond."""
 _LEAST_ERASING = 64
 """Bytes: about what one line carries. A smaller chunk would not be answered any sooner that one could tell."""
 
@@ -71,20 +66,6 @@ class StopAndWait:
         """All of it."""
         del off, in_flight
         return size
-
-
-@dataclass(frozen=True, slots=True)
-class BufferCount(StopAndWait):
-    """As many chunks as the server says that it has buffers (``buf_count`` of MCUmgr's parameters).
-
-    For an application's server, which reads on its own thread; MCUboot says 1.
-    """
-
-    count: int
-
-    def room(self, in_flight: tuple[Chunk, ...]) -> int:
-        """Until there are `count`."""
-        return ANY if len(in_flight) < max(1, self.count) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +134,7 @@ class EraseAware(FullWindow):
 
     def _best_erasing(self, behind: int) -> int:
         """Bytes that go over the wire while `behind` bytes are written and answered."""
-        overlap = self.link.write_time(behind) + self.link.wire_time(_RESPONSE_WIRE) if behind else 0.0
+        overlap = self.link.write_time(behind) + self.link.wire_time(RESPONSE_WIRE) if behind else 0.0
         per_byte = self.link.wire_time(console.LINE_LENGTH) / console.RAW_PER_LINE
         size = int(overlap / per_byte) - _CHUNK_OVERHEAD if per_byte else ANY
         return max(_LEAST_ERASING, size - size % self.align)
@@ -193,5 +174,5 @@ def _first_lines(lines: int, limits: Limits, link: Link) -> int:
 
     It has the least overhead. But on a fast wire the line would be idle until its answer comes.
     """
-    busy = link.write_time(limits.max_packet) + link.wire_time(_RESPONSE_WIRE) + _LATENCY
+    busy = link.write_time(limits.max_packet) + link.wire_time(RESPONSE_WIRE) + LATENCY
     return ANY if busy <= link.wire_time(lines * console.LINE_LENGTH) else lines

@@ -90,6 +90,45 @@ def test_a_retry_begins_with_a_newline(far, hasty):
     assert far.received.count(b"\n\n\x06\x09") == 1
 
 
+@pytest.mark.parametrize("ask", [SmpClient.images, lambda client: client.upload(b"1234")])
+def test_what_follows_silence_begins_with_a_newline(far, hasty, ask):
+    """The request that was given up may have left a partial line."""
+    far.script = lambda request, _: []
+    with pytest.raises(SmpTimeout):
+        hasty.echo("x")
+    far.script = lambda request, _: [answer(request, LIST | {"off": 4})]
+    before = len(far.received)
+    ask(hasty)
+    assert far.received[before:].startswith(b"\n\x06\x09")
+    before = len(far.received)
+    hasty.images()
+    assert far.received[before:].startswith(b"\x06\x09"), "only the first one"
+
+
+def test_what_follows_an_upload_that_met_silence_begins_with_a_newline(far, hasty):
+    far.script = lambda request, _: []
+    with pytest.raises(UploadFailed):
+        hasty.upload(DATA)
+    far.script = lambda request, _: [answer(request, LIST)]
+    before = len(far.received)
+    hasty.images()
+    assert far.received[before:].startswith(b"\n\x06\x09")
+
+
+def test_an_image_list_is_waited_for_however_quick_other_answers_were(far, client, monkeypatch):
+    """MCUboot hashes its slots for it; asked again meanwhile it would do so again."""
+    far.script = lambda request, _: [answer(request, LIST | {"r": "x"})]
+    waited, receive = [], client.uart.receive
+    monkeypatch.setattr(client.uart, "receive", lambda wait: [waited.append(wait), receive(wait)][1])
+    for _ in range(30):
+        client.round_trip.sample(0.0, 0.0)
+    allowance = client.round_trip.allowance
+    client.images()
+    assert allowance == pytest.approx(0.08)
+    assert 0.3 < waited[0] <= 0.6
+    assert client.round_trip.allowance == allowance, "nor does it say anything of them"
+
+
 def test_silence_says_what_was_tried_and_seen(far, hasty):
     with pytest.raises(SmpTimeout) as caught:
         hasty.images(**IMPATIENT)

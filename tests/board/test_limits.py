@@ -1,6 +1,9 @@
 """What uploads may assume of a bootloader, and what is kept of what they showed."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +76,29 @@ def test_a_full_window_needs_flow_control_at_both_ends(host, built_in, full):
     assert limits(flow_control=host, built_in=built_in).flow_control is full
 
 
+@pytest.mark.parametrize(
+    ("known", "now_full", "trial", "window"),
+    [
+        (Known(window="clean"), True, True, True),
+        (Known(window="clean", full=True), True, False, True),
+        (Known(window="clean", full=True), False, False, True),
+        (Known(window="lossy", full=True), False, True, True),
+        (Known(window="lossy", full=True), True, False, False),
+        (Known(window="lossy"), True, False, False),
+    ],
+)
+def test_a_full_window_is_earned_by_itself(known, now_full, trial, window):
+    """One that was clean because nothing is sent during an erase says nothing of flow control."""
+    found = limits(known=known, flow_control="rtscts", built_in=now_full)
+    assert (found.trial, found.line_buffers is not None) == (trial, window)
+
+
+def test_what_one_kind_of_window_carried_does_not_count_for_the_other():
+    known = Known(carried=60_000, receive_size=512)
+    found = limits(known=known, flow_control="rtscts", built_in=True)
+    assert (found.trial, found.trial_carried, found.max_packet) == (True, 0, 508)
+
+
 def test_a_receive_size_that_was_found_counts():
     assert limits().max_packet == 1020
     assert limits(known=Known(receive_size=512)).max_packet == 508
@@ -101,7 +127,7 @@ def test_what_is_noted_is_there_in_the_next_run(tmp_path):
     memory.note("a", window="clean")
     memory.note("a", receive_size=512)
     assert WindowMemory(path).get("a") == Known(window="clean", receive_size=512)
-    assert list(path.parent.iterdir()) == [path]
+    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.lock"}
 
 
 def test_two_processes_keep_each_others_notes(tmp_path):
@@ -112,14 +138,39 @@ def test_two_processes_keep_each_others_notes(tmp_path):
     assert (again.get("a").window, again.get("b").window) == ("clean", "lossy")
 
 
+NOTING = """
+import sys
+from pathlib import Path
+from pytest_nrfdfu.board.window_memory import WindowMemory
+for number in range(25):
+    WindowMemory(Path(sys.argv[1])).note(f"{sys.argv[2]}-{number}", window="clean")
+"""
+
+
+def test_processes_that_write_at_the_same_time_lose_nothing(tmp_path):
+    """As the workers of a run on a rack do."""
+    path = tmp_path / "x.json"
+    command = [sys.executable, "-c", NOTING, str(path)]
+    writers = [subprocess.Popen([*command, str(number)]) for number in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert len(json.loads(path.read_text())) == 3 * 25
+
+
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", '{"a": 1}', '{"a": {"window": "maybe"}}', '{"a": {"other": 1}}', '{"a": {"receive_size": "x"}}'],
+    [
+        *["", "{", "[]", "[" * 100_000, "\xff", '{"a": 1}', '{"a": {"window": "maybe"}}', '{"a": {"other": 1}}'],
+        *['{"a": {"receive_size": "x"}}', '{"a": {"receive_size": 8}}', '{"a": {"carried": -1}}'],
+        *['{"a": {"losses": null}}', '{"a": {"full": 1}}'],
+    ],
 )
 def test_a_file_that_is_not_ours_is_as_good_as_none(tmp_path, content):
     path = tmp_path / "x.json"
-    path.write_text(content)
-    assert WindowMemory(path).get("a") == Known()
+    path.write_bytes(content.encode("latin-1"))
+    memory = WindowMemory(path)
+    assert memory.get("a") == Known()
+    memory.note("a", window="clean")
+    assert WindowMemory(path).get("a").window == "clean"
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_but_the_memory(tmp_path):
@@ -127,12 +178,33 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_memory(tmp_path):
     memory = WindowMemory(tmp_path / "file" / "x.json")
     memory.note("a", window="clean")
     assert memory.get("a").window == "clean"
+    assert not memory.written
+
+
+def test_what_cannot_be_written_holds_in_this_process(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    WindowMemory(path).note("a", carried=1000)
+    memory = WindowMemory(path)
+    monkeypatch.setattr(Path, "replace", refuse)
+    memory.note("a", window="lossy", carried=0)
+    memory.note("b", receive_size=512)
+    assert (memory.get("a"), memory.written) == (Known(window="lossy"), False)
+    monkeypatch.undo()
+    assert WindowMemory(path).get("a") == Known(carried=1000)
+    memory.note("b", window="clean")
+    assert memory.written
+    assert WindowMemory(path).get("a") == Known(window="lossy")
+    assert {file.name for file in tmp_path.iterdir()} == {"x.json", "x.json.lock"}
+
+
+def refuse(*_):
+    raise PermissionError
 
 
 def test_the_file_is_for_people_too(tmp_path):
     WindowMemory(tmp_path / "x.json").note("unit, ncs-2.6", window="lossy", losses=1)
     assert json.loads((tmp_path / "x.json").read_text()) == {
-        "unit, ncs-2.6": {"window": "lossy", "losses": 1, "carried": 0, "receive_size": None}
+        "unit, ncs-2.6": {"window": "lossy", "full": False, "losses": 1, "carried": 0, "receive_size": None}
     }
 
 
@@ -153,7 +225,7 @@ def test_a_clean_trial_is_noted():
     done = upload()
     for _ in range(200):
         done.regulator.passed(600)
-    assert findings(done, done.limits) == {"window": "clean", "losses": 0, "carried": 0}
+    assert findings(done, done.limits) == {"window": "clean", "full": False, "losses": 0, "carried": 0}
     assert window_outcome(done).endswith("chunks in flight: tried and kept")
 
 
@@ -161,17 +233,17 @@ def test_a_trial_goes_on_in_the_next_upload():
     first = upload()
     for _ in range(60):
         first.regulator.passed(600)
-    assert findings(first, first.limits) == {"carried": 36_000}
+    assert findings(first, first.limits) == {"window": "unknown", "full": False, "losses": 0, "carried": 36_000}
     second = upload(limits(known=Known(carried=36_000)))
     for _ in range(60):
         second.regulator.passed(600)
-    assert findings(second, second.limits) == {"window": "clean", "losses": 0, "carried": 0}
+    assert findings(second, second.limits) == {"window": "clean", "full": False, "losses": 0, "carried": 0}
 
 
 def test_a_lossy_trial_is_noted():
     done = upload()
     done.counters.trial_losses += done.regulator.lost()
-    assert findings(done, done.limits) == {"window": "lossy", "losses": 1, "carried": 0}
+    assert findings(done, done.limits) == {"window": "lossy", "full": False, "losses": 1, "carried": 0}
     assert window_outcome(done).endswith("chunks in flight: tried and given up")
 
 
@@ -179,6 +251,14 @@ def test_a_smaller_packet_is_noted():
     done = upload()
     done.limit_packets(508)
     assert findings(done, Limits()) == {"receive_size": 512}
+
+
+def test_a_size_that_did_not_fit_is_no_loss_of_the_window():
+    """The first chunk met silence, with nothing in flight behind it."""
+    done = upload(limits())
+    done.counters.trial_losses += done.regulator.lost()
+    done.limit_packets(508)
+    assert findings(done, limits()) == {"receive_size": 512}
 
 
 def test_a_window_that_was_closed_is_told():

@@ -97,6 +97,16 @@ def test_a_late_answer_keeps_the_time_out_that_was_long_enough_until_the_next_sa
     assert times.timeout(0.0) == 0.08
 
 
+def test_requests_that_are_computed_for_have_times_of_their_own() -> None:
+    times = RoundTrip(first=0.4)
+    for _ in range(50):
+        times.sample(1.0, 1.0)
+    apart = times.unmeasured()
+    apart.sample(1.0, 1.0)
+    assert (times.timeout(1.0), apart.timeout(1.0), apart.timeout(1.0, 1)) == pytest.approx((1.08, 1.4, 1.8))
+    assert RoundTrip(first=0.01).unmeasured().allowance == 0.08
+
+
 @given(st.lists(st.tuples(SECONDS, SECONDS)), SECONDS, st.integers(0, 100))
 def test_bounds(samples: list[tuple[float, float]], computed: float, attempt: int) -> None:
     times = RoundTrip(least=0.05, most=3.0)

@@ -15,7 +15,6 @@ from pytest_nrfdfu.smp.timing import Link, RoundTrip
 from pytest_nrfdfu.smp.upload import Limits, Upload
 from pytest_nrfdfu.smp.window import (
     ANY,
-    BufferCount,
     Chunk,
     EraseAware,
     FullWindow,
@@ -131,14 +130,6 @@ def test_lines_count_and_not_only_chunks() -> None:
     assert FullWindow(lines=7, count=4).room((chunk(0, 992, lines=11), chunk(992, 400, lines=5))) == 2
 
 
-def test_as_many_chunks_as_the_server_has_buffers() -> None:
-    policy = BufferCount(4)
-    for number in range(4):
-        assert policy.room((chunk(0, 600),) * number) == ANY
-    assert policy.room((chunk(0, 600),) * 4) == 0
-    assert BufferCount(0).room(()) == ANY, "one is always there"
-
-
 @pytest.mark.parametrize(
     ("buffers", "window", "lines"),
     [
@@ -235,6 +226,13 @@ def test_without_the_buffers_one_large_chunk_is_in_flight(buffers: int | None) -
     assert board.upload.counters.window == 1
 
 
+class FourChunks(StopAndWait):
+    """Whatever they do."""
+
+    def room(self, in_flight: tuple[Chunk, ...]) -> int:
+        return ANY if len(in_flight) < 4 else 0
+
+
 def test_a_policy_of_ones_own() -> None:
     upload = Upload(
         DATA,
@@ -242,7 +240,7 @@ def test_a_policy_of_ones_own() -> None:
         link=Link(),
         round_trip=RoundTrip(),
         limits=Limits(line_buffers=8),
-        policy=BufferCount(4),
+        policy=FourChunks(),
     )
     board = Board(upload)
     board.run()
@@ -364,3 +362,21 @@ def test_a_chunk_is_waited_for_until_its_turn_has_come() -> None:
     wire = slow.wire_time(console.wire_size(len(second)) + console.wire_size(len(third)))
     board.serve(second)
     assert board.upload.deadline - board.now > wire
+
+
+def test_a_first_packet_that_was_too_large_says_nothing_of_the_window() -> None:
+    """Its size is found out then, and the trial begins."""
+    board = Board(make(LARGE, trial=True))
+    upload = board.upload
+    board.collect()
+    board.now = upload.deadline
+    board.collect()
+    assert not upload.regulator.is_open
+    assert upload.unheard is not None
+    upload.limit_packets(508)
+    assert upload.regulator.is_open
+    assert upload.regulator.on_trial
+    assert (upload.counters.retries, upload.counters.trial_losses) == (1, 0)
+    board.run()
+    assert bytes(board.taken) == LARGE
+    assert upload.regulator.verdict is Verdict.CLEAN
