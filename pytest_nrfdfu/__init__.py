@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         UploadFailed,
     )
     from pytest_nrfdfu.image.build import Build
+    from pytest_nrfdfu.image.build import load as load_build
     from pytest_nrfdfu.image.mcuboot import Image
 
 _HOME = {
@@ -55,7 +56,9 @@ _HOME = {
     "Reverted": "board.revert",
     "SmpClient": "board.client",
     "StagedUpdate": "board.staged",
+    "load_build": "image.build:load",
 }
+"""The module of a name, and behind a colon what it is called there; those that are not listed are in `errors`."""
 
 __all__ = [
     "Board",
@@ -89,6 +92,7 @@ __all__ = [
     "UartError",
     "UpdateRefused",
     "UploadFailed",
+    "load_build",
 ]
 
 
@@ -96,7 +100,7 @@ def __getattr__(name: str) -> object:
     """Import a public name's module on first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _HOME.get(name, "errors")
-    value: object = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    home, _, inner = _HOME.get(name, "errors").partition(":")
+    value: object = getattr(importlib.import_module(f"{__name__}.{home}"), inner or name)
     globals()[name] = value
     return value

@@ -20,7 +20,7 @@
         UpdateRefused          the board, as it is, does not allow what was asked
         UploadFailed           the upload stopped before its end
         HashMismatch           the board does not list the image that it should hold
-        NotBooted              the application was not seen running
+        NotBooted              the application was not seen running, or another image was
 
 A message says what was tried, what was seen and what to look at, in that order.
 """
@@ -176,4 +176,4 @@ class HashMismatch(DfuError):
 
 
 class NotBooted(DfuError):
-    """The application was not seen running after the update."""
+    """The application was not seen running after the update, or another image than the update's was."""

@@ -18,6 +18,21 @@ def script(monkeypatch):
         sys.modules.pop(name, None)
 
 
+def test_a_host_that_fails_without_losses_does_not_end_the_benchmark_of_losses(script, monkeypatch, capsys):
+    """But where this project's own client fails, it says so at its end."""
+    loss, failed = script("loss"), script("hosts").Failed
+
+    def measure(*_):
+        raise failed("OSError: gone")
+
+    monkeypatch.setattr(loss, "measure", measure)
+    assert loss.main(["--runs", "2", "--host", "smpclient"]) == 0
+    told = capsys.readouterr().out
+    assert "failed failed, failed did not survive" in " ".join(told.split())
+    assert "OSError: gone" in told
+    assert loss.main(["--runs", "2", "--host", "pytest-nrfdfu"]) == 1
+
+
 @pytest.mark.parametrize(("baudrate", "wire"), [(115_200, 32.04), (1_000_000, 3.69)])
 def test_the_limit_is_wire_and_erases_and_the_last_write(script, baudrate, wire):
     """11 lines carry 992 bytes; 64 pages and the trailer's are erased; 256 bytes are written at the end."""

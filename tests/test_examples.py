@@ -137,4 +137,6 @@ def test_staged_update(suite):
     assert "uploading app 2.1.0" not in shown
     assert "uploading app 9.9.9" not in shown
     result.stdout.fnmatch_lines(["tracker-smp * new * 2.1.0 * none sent * image list *"])
-    result.stdout.fnmatch_lines(["tracker-plain * new * 2.1.0 * none sent * NOT: *only its banner was seen *console*"])
+    result.stdout.fnmatch_lines(
+        ["tracker-plain * new * 2.1.0 * none sent * NOT: *swap was seen* console: MCUboot swapped (test) and started *"]
+    )

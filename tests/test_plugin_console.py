@@ -35,6 +35,18 @@ def test_does_not_boot(board):
 """
 
 
+LOOPS = DYING.replace("halts", "faults")
+LOOP_TEST = """
+import pytest
+
+def test_fails_in_a_loop(board, console):
+    board.reset(wait=False)
+    for _ in range(12):
+        console.expect("Resetting system", timeout=30)
+    pytest.fail("on purpose")
+"""
+
+
 @pytest.fixture
 def suite(pytester, monkeypatch):
     made = suites.make(pytester, monkeypatch)
@@ -64,13 +76,37 @@ def test_boots_and_faults_are_shown_with_a_failure(suite):
             "MPU FAULT (Data Access Violation, MMFAR Address: 0x0), PC 0x*, thread main, then halted",
             "  E: [*][*][*][*][*] MPU FAULT [*][*][*][*][*]",
             "* Captured log dying* boots call *",
-            "*MCUboot *; fault: MPU FAULT *",
+            "*MCUboot *; fault * s after the banner: MPU FAULT *",
         ]
     )
-    assert "it faulted: MPU FAULT (Data Access Violation, MMFAR Address: 0x0)" in text
+    assert "s after its banner: MPU FAULT (Data Access Violation, MMFAR Address: 0x0)" in text
     assert text.count("Captured log fault on fast") == 0
 
 
 def test_a_verbose_run_shows_when_each_line_came(suite):
     result = suite.run("--board", "fast", "-v")
     result.stdout.re_match_lines([r" +\d+\.\d{3} s \*\*\* Booting Zephyr OS build v4\.4\.0 \*\*\*$"])
+
+
+def test_a_board_that_dies_again_and_again_fills_no_pages(suite):
+    bad = suite.path / "bad.bin"
+    suite.add_board(
+        "loops", LOOPS.replace("[sim]", f'[sim]\nimage = "{bad}"').replace("[boot]", "[boot]\ntimeout = 1.0")
+    )
+    suite.tests(LOOP_TEST)
+    result = suite.run("--board", "loops")
+    result.assert_outcomes(failed=1)
+    result.stdout.re_match_lines(
+        [
+            r"-+ Captured log fault on loops.* call -+",
+            r"MPU FAULT .* then reset",
+            r"The same \d+ times more, the last \d+\.\d\d s later",
+            r"-+ Captured log loops.* boots call -+",
+            r" +the same \d+ times more, the last at \d+\.\d{3} s",
+            r"-+ Captured log loops.* console call -+",
+            r"\(\d+ lines before these: pytest -vv shows all\)",
+        ],
+        consecutive=False,
+    )
+    assert len(result.outlines) < 300
+    assert "lines before these" not in suite.run("--board", "loops", "-vv").stdout.str()

@@ -241,6 +241,7 @@ def test_junit_properties_of_an_update(trouble):
             "verified": "image list",
             "bytes": str(len(simulator.make_image())),
             "retries": "0",
+            "via": "recovery",
         }
 
 

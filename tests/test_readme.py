@@ -9,6 +9,7 @@ from typing import get_args
 import firmware
 import hosts
 import pytest
+import simulator
 
 from pytest_nrfdfu import cli, options
 from pytest_nrfdfu.board.ports import check
@@ -26,6 +27,49 @@ def blocks(language: str) -> list[str]:
     return found
 
 
+APPLICATION = ("via=", "dfu.staged", "boot.swap_types")
+"""What the examples need an application that takes updates for."""
+BENCH = """
+board = "tracker"
+[sim]
+image = "old.bin"
+baudrate = 1000000
+flash_timing = "none"
+application_smp = "full"
+bootloader_log = true
+staging = true
+[images.app]
+upload = 0
+slot_address = 0x10000
+slot_size = 0x70000
+"""
+BACKEND = """
+import socket
+
+import pytest
+
+@pytest.fixture
+def my_lte_backend(board):
+    class Backend:
+        def send(self, path):
+            image = path.read_bytes()
+            host, port = board.endpoints["staging"].split(":")
+            with socket.create_connection((host, int(port)), 10) as link, link.makefile("rwb") as lines:
+                def ask(command, data=b""):
+                    lines.write(command.encode() + b"\\n" + data)
+                    lines.flush()
+                    answer = lines.readline()
+                    assert answer.startswith(b"ok"), (command, answer)
+                ask(f"init {len(image)}")
+                for at in range(0, len(image), 4096):
+                    block = image[at : at + 4096]
+                    ask(f"write {at} {len(block)}", block)
+                ask("done")
+                ask("schedule")
+    return Backend()
+"""
+
+
 def test_python_examples_pass_on_the_simulated_board(pytester: pytest.Pytester) -> None:
     image = pytester.path / "app.signed.bin"
     image.write_bytes(firmware.signed_app())
@@ -35,9 +79,24 @@ def test_python_examples_pass_on_the_simulated_board(pytester: pytest.Pytester) 
         f"builtins.start_my_host = lambda port: subprocess.Popen([*{host!r}, port, '115200', {str(image)!r}])\n"
     )
     for number, block in enumerate(blocks("python")):
-        pytester.makepyfile(**{f"test_readme_{number}": block})
+        if not any(word in block for word in APPLICATION):
+            pytester.makepyfile(**{f"test_readme_{number}": block})
     result = pytester.runpytest_subprocess("--board", "nrf5340dk-sim", "--build", f"app={image}", timeout=120)
     result.assert_outcomes(passed=4)
+
+
+@pytest.mark.parametrize("needs", APPLICATION)
+def test_examples_with_an_application_pass_on_the_simulated_board(pytester: pytest.Pytester, needs: str) -> None:
+    builds = {"old": simulator.make_image("1.0.0", 20_000), "new": simulator.make_image("2.0.0", 24_000)}
+    for name, image in builds.items():
+        (pytester.path / f"{name}.bin").write_bytes(image)
+    configs = pytester.mkdir("hil_configs")
+    (configs / "tracker.toml").write_text(BENCH.replace("old.bin", str(pytester.path / "old.bin")))
+    pytester.makeconftest(BACKEND)
+    (example,) = (block for block in blocks("python") if needs in block)
+    pytester.makepyfile(example)
+    result = pytester.runpytest_subprocess("--board", "tracker", "--build", "new=new.bin", timeout=120)
+    result.assert_outcomes(passed=1)
 
 
 def test_configuration_is_valid() -> None:

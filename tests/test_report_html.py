@@ -72,6 +72,8 @@ def test_console_and_exchange_are_in_the_page(suite):
     rows = page_of(suite, "--self-contained-html")
     extras = "".join(rows["test_updates"][1])
     assert "<summary>Console of fast</summary>" in extras
+    assert re.search(r"<summary>Boots of fast: \d</summary><pre [^>]*> +\d\.\d{3} s ", extras)
+    assert "Faults of" not in extras
     assert "*** Booting " in extras
     assert "Upload of app (app) to fast: 5552 bytes acknowledged after " in extras
     assert extras.count("<svg ") == 1

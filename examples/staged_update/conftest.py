@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nrfdfu.image.build import load
+from pytest_nrfdfu import load_build
 
 CHUNK = 1024
 """Bytes of one write; the link's own choice."""
@@ -102,7 +102,7 @@ def pytest_addoption(parser):
 @pytest.fixture
 def released(request, dfu):
     """The released firmware's build, which the board runs; uploaded through serial recovery if it does not."""
-    build = load(request.config.getoption("--released", skip=True), "released")
+    build = load_build(request.config.getoption("--released", skip=True), "released")
     dfu.update(build, only_if_needed=True)
     return build
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
+from pytest_nrfdfu.board.aftermath import note_active, with_way_back
 from pytest_nrfdfu.board.application_limits import application_limits, application_policy, slot_size
 from pytest_nrfdfu.board.application_rules import (
     SlotOne,
@@ -184,6 +185,7 @@ class ApplicationUpdate:
 
         def began(upload: Upload) -> None:
             unit.unfinished = Unfinished(image.hash, upload, unit.session)
+            part.upload = upload  # from its first request on: it may be broken off
 
         known = unit.network_core
         part.upload = unit.client.upload(
@@ -246,6 +248,11 @@ class ApplicationUpdate:
                 self.attempt.running = reset_and_wait(unit, app, swaps=self.swaps, boots=2)
             except HashMismatch:
                 raise self._not_started(app) from None
+            except NotBooted as error:
+                if app is None:
+                    raise
+                told = with_way_back(error, unit, self._position, app, old=self.old, swap=self.swap)
+                raise told from error.__cause__
         with timeline.phase("boot", time.monotonic):
             self._look(app)
 
@@ -266,13 +273,15 @@ class ApplicationUpdate:
         for part in self.attempt.parts:
             if part.step.name == APP:
                 part.proof = Proof(verified=True, proof=PROVED, hash=app.hash)
-        text = f"version {app.version}, hash {app.hash.hex()[:HASH_SHOWN]}, shown as active by the application's list"
-        self.unit.remember(app.hash, text)
+        if self.attempt.confirmed:  # one on trial is not there any more after the next reset
+            self.unit.remember(app.hash, "")
+        note_active(self.unit, states)
         self._say(f"application {app.version} is running: its own image list shows hash {app.hash.hex()[:HASH_SHOWN]}")
 
     def _not_started(self, app: Image | None) -> NotBooted:
         """Another image runs after the reset: which, and what became of the new one."""
         states = self.unit.client.images()
+        note_active(self.unit, states)
         digest = app.hash if app is not None else b""
         ran = which_runs(states, digest, self.old.hash if self.old else None)
         self.attempt.running = f"{ran.which} image"

@@ -5,26 +5,20 @@ from __future__ import annotations
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.application_window import ApplicationWindow
-from pytest_nrfdfu.smp.chunks import Limits
+from pytest_nrfdfu.smp.chunks import LATENCY, RESPONSE_WIRE, Limits
 from pytest_nrfdfu.smp.messages import Params
 from pytest_nrfdfu.smp.window import Policy, StopAndWait
 
 __all__ = ["application_limits", "application_policy", "slot_size"]
 
-_FRAMING = 4
-"""Bytes of length and CRC, which lie in the buffer beside the packet (Zephyr, serial_util.c)."""
 _DEFAULT_BUFFER = 384
 """CONFIG_MCUMGR_TRANSPORT_NETBUF_SIZE by default. A packet that does not fit is dropped without a word, and smaller
 ones are tried then."""
 _TWO = 2
-_RESPONSE_WIRE = 40
-"""Bytes on the wire of an answer to a chunk."""
-_LATENCY = 3e-3
-"""Seconds, about, from the end of an answer to the beginning of the next chunk: USB polls once a millisecond."""
 _PATIENCE = 0.3
 """Seconds for a chunk at least: the erase of a page falls into one that fills a buffer of unknown size."""
 _PATIENT = 1.5
-"""How many times the datasheet's time the erase of a slot may take."""
+"""How many times the data sheet's time an erase may take."""
 
 
 def slot_size(unit: Unit) -> int:
@@ -36,9 +30,9 @@ def application_limits(unit: Unit, params: Params | None) -> Limits:
     """Limits of an upload to an application. `params`: what it tells of its buffers, None where it does not."""
     size = params.buf_size if params is not None else _DEFAULT_BUFFER
     return Limits(
-        max_packet=size - _FRAMING,
+        max_packet=size - console.FRAME_OVERHEAD,  # they lie in the buffer as well (Zephyr, serial_util.c)
         align=1,
-        first_delay=_PATIENT * unit.client.link.flash_time(0, slot_size(unit)),
+        first_erase=_PATIENT,
         patience=_PATIENCE,
         slot_size=slot_size(unit),
     )
@@ -53,6 +47,6 @@ def application_policy(unit: Unit, params: Params | None) -> Policy:
     if params is None or unit.config.bootloader.window == 1:
         return StopAndWait()
     link = unit.client.link
-    answer = link.write_time(params.buf_size) + link.wire_time(_RESPONSE_WIRE) + _LATENCY
+    answer = link.write_time(params.buf_size) + link.wire_time(RESPONSE_WIRE) + LATENCY
     enough = _TWO if answer < link.wire_time(console.wire_size(params.buf_size)) else params.buf_count - 1
     return ApplicationWindow(window=max(1, min(enough, params.buf_count - 1)), page=link.page_size)

@@ -9,6 +9,7 @@ from pytest_nrfdfu.board.boot import Restart, wait_running
 from pytest_nrfdfu.board.chip_state import ChipState
 from pytest_nrfdfu.board.client import SmpClient
 from pytest_nrfdfu.board.console import ConsoleView
+from pytest_nrfdfu.board.noted import noted
 from pytest_nrfdfu.board.power import power_cycle, power_off, power_on
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.restart import reset_kind, restart
@@ -94,7 +95,8 @@ class ProbeHandle:
         """``pin``, ``system`` or ``ctrl-ap``; does not wait for anything."""
         if method not in {"pin", "system", "ctrl-ap"}:
             raise ValueError(f"reset method {method!r}; known: pin, system, ctrl-ap")
-        self._unit.rig.call("reset", kind=method)
+        with noted(self._unit, f"{method} reset"):
+            self._unit.rig.call("reset", kind=method)
 
 
 class Board:
@@ -102,7 +104,7 @@ class Board:
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
-        self.console = ConsoleView(unit.console_uart.console, unit.name)
+        self.console = ConsoleView(unit.console_uart.console, unit.name, banner=unit.config.console.banner)
         self.probe = ProbeHandle(unit)
         self.power = PowerHandle(unit)
         self.lines: Mapping[str, LineHandle] = {name: LineHandle(unit, name) for name in unit.rig.line_names}
@@ -154,7 +156,7 @@ class Board:
         if not wait:
             return ""
         delay = unit.config.boot.reset_delay if reset_kind(unit) == "smp" else 0.0
-        return wait_running(unit, position, image, Restart(self._restart, delay, certain))
+        return wait_running(unit, position, image, Restart(self._restart, delay, certain, how=""))
 
     def _restart(self) -> bool:
         """Reset the board; whether it must have happened."""

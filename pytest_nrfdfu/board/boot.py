@@ -85,8 +85,9 @@ def wait_running(unit: Unit, position: int, image: Image | None = None, restart:
     """Wait until the application is seen running: ``image list`` or ``console``.
 
     `position`: where on the console the boot began. Raises NotBooted after the configured time, or as soon as the board
-    boots again and again, with what it printed when it died; HashMismatch if the application's list shows another image
-    than `image` as active, but NotBooted where the console shows that `image` was started before, and taken back.
+    boots again and again or has halted, with what it printed when it died; HashMismatch if the application's list shows
+    another image than `image` as active, but NotBooted where the console shows that `image` was started before, and
+    taken back.
 
     Nothing is sent until the banner came or the bootloader must have gone on, because an MCUboot that waits for an
     update (CONFIG_BOOT_SERIAL_WAIT_FOR_DFU) stays in recovery at the first request. If the bootloader answers all the
@@ -94,18 +95,20 @@ def wait_running(unit: Unit, position: int, image: Image | None = None, restart:
     """
     console = unit.console_uart.console
     restart.note(console)
+    wait = Wait(unit, position, image, restart)
     try:
-        return Wait(unit, position, image, restart).run()
+        return wait.run()
     except StillBootloaderError:
         if restart.again is None:
-            raise Wait(unit, position, image, restart).failure() from None
+            raise wait.failure() from None
     position = console.position
     restart.again()
     replace(restart, at=None, since=None).note(console)
+    wait = Wait(unit, position, image, restart)
     try:
-        return Wait(unit, position, image, restart).run(silent=True)
+        return wait.run(silent=True)
     except StillBootloaderError:
-        raise Wait(unit, position, image, restart).failure(_CAUSES) from None
+        raise wait.failure(_CAUSES) from None
 
 
 def banner_line(unit: Unit, position: int) -> str:

@@ -12,18 +12,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import NamedTuple
 
-from pytest_nrfdfu.board.fault_dump import FaultDump, faults_in, plain
+from pytest_nrfdfu.board.console_text import plain
+from pytest_nrfdfu.board.fault_dump import FaultDump, faults_in, times
 from pytest_nrfdfu.board.line_times import TimedLine
 
-__all__ = ["BEGINNING", "BootRecord", "Reset", "boots_in", "in_words"]
+__all__ = ["BEGINNING", "OS_RESET", "BootRecord", "Reset", "boots_in", "in_words"]
+
+OS_RESET = "OS reset"
+"""How this host has reset a board that it asked for it."""
 
 _BANNER = re.compile(r"\*\*\* Booting (?P<what>.+?)\s*(?:\*\*\*|$)")
 _MCUBOOT = re.compile(r"MCUboot\s+(?P<version>\S+)")
 _USING = re.compile(r"\*\*\* Using (?P<what>.+?)\s*(?:\*\*\*|$)")
-_STARTING = re.compile(r"Starting (?:Direct-XIP )?bootloader")
+_STARTING = re.compile(r"(?m:(?:^|I: |mcuboot: |\\x[0-9a-f]{2}: )Starting (?:Direct-XIP )?bootloader\s*$)")
+"""MCUboot's first line, of its own log module: an application may well write that it starts a bootloader."""
 BEGINNING = re.compile(rf"\*\*\* Booting |{_STARTING.pattern}")
 """Matches where a boot begins, or goes on into the application."""
 _SWAP = re.compile(r"(?:Image index: (?P<index>\d+), )?Swap type: (?P<type>\w+)")
@@ -78,14 +84,17 @@ class BootRecord:
     reset_reason: str = ""
     """What the application printed about it, unread: ``Reset reason: ...``."""
     fault: FaultDump | None = None
-    """The first fault of this run of the firmware."""
+    """What this run of the firmware died of: its first fault that it did not survive."""
+    fault_after: float | None = None
+    """Seconds from the first byte of the application's banner to that of the fault; None where there was no banner."""
 
     def __str__(self) -> str:
         parts = [self._bootloader(), *self.bootloader_errors, self._application()]
         if self.reset_reason:
             parts.append(f"it printed {self.reset_reason!r}")
         if self.fault is not None:
-            parts.append(f"fault: {self.fault.cause}")
+            after = f" {self.fault_after:.3f} s after the banner" if self.fault_after is not None else ""
+            parts.append(f"fault{after}: {self.fault.cause}")
         return "; ".join(part for part in parts if part)
 
     def _bootloader(self) -> str:
@@ -163,6 +172,8 @@ class _Boot:
         banner = _stripped(self.banner.text) if self.banner is not None else None
         named = _NAMED_VERSION.search(banner) if banner is not None and not self.asked else None
         after = self.banner.time - reset.at if self.banner is not None and reset is not None else None
+        fault = next((fault for fault in faults_in(self.lines) if not fault.survived), None)
+        alive = fault.began - self.banner.time if fault is not None and self.banner is not None else None
         return BootRecord(
             began=reset.at if reset is not None else self.began,
             reset=reset.how if reset is not None else "",
@@ -177,7 +188,8 @@ class _Boot:
             sdk=self.sdk,
             banner_after=max(0.0, after) if after is not None else None,
             reset_reason=self.reset_reason,
-            fault=next(iter(faults_in(self.lines)), None),
+            fault=fault,
+            fault_after=max(0.0, alive) if alive is not None else None,
         )
 
 
@@ -281,8 +293,8 @@ def boots_in(
 def _assigned(boots: Sequence[_Boot], resets: Sequence[Reset]) -> dict[int, Reset]:
     """Which reset each boot came of, by its index: the first boot after a reset that is before the next reset."""
     mine: dict[int, Reset] = {}
-    ends = [*(reset.at for reset in resets[1:]), math.inf]
-    for reset, end in zip(resets, ends, strict=False):
+    for number, reset in enumerate(resets):
+        end = _not_before(resets[number + 1]) if number + 1 < len(resets) else math.inf
         after = (index for index, boot in enumerate(boots) if index not in mine and reset.since <= boot.began < end)
         index = next(after, None)
         if index is not None:
@@ -290,9 +302,26 @@ def _assigned(boots: Sequence[_Boot], resets: Sequence[Reset]) -> dict[int, Rese
     return mine
 
 
+def _not_before(following: Reset) -> float:
+    """When the boots that came of the reset before it have ended.
+
+    An OS reset was answered by a program that was up already, and when it happens only the configuration tells. Any
+    other is told of when it is done, and the boot before may have begun while it was asked for.
+    """
+    return following.since if following.how == OS_RESET else following.at
+
+
 def in_words(boots: Sequence[BootRecord]) -> str:
-    """Boots for people, one line each."""
-    return "\n".join(
-        f"{boot.began:9.3f} s {f'{boot.reset}: ' if boot.reset else 'no reset by this host noted: '}{boot}"
-        for boot in boots
-    )
+    """Boots for people, one line each; those that say the same as the one before in one line."""
+    lines: list[str] = []
+    for (reset, _), group in groupby(boots, key=lambda boot: (boot.reset, _timeless(boot))):
+        first, *more = group
+        lines.append(f"{first.began:9.3f} s {f'{reset}: ' if reset else 'no reset by this host noted: '}{first}")
+        if more:
+            lines.append(f"{'':11} the same {times(len(more))} more, the last at {more[-1].began:.3f} s")
+    return "\n".join(lines)
+
+
+def _timeless(boot: BootRecord) -> str:
+    """What a boot tells, but for when."""
+    return str(replace(boot, banner_after=None, fault_after=None))

@@ -30,12 +30,21 @@ class Story:
     boots: tuple[BootRecord, ...]
     """Those after the host's last reset."""
     faults: tuple[FaultDump, ...]
+    """Those that the firmware did not survive."""
 
     @property
     def runs(self) -> bool:
         """Whether the last boot has shown the application's banner, and no fault since."""
         last = next(reversed(self.boots), None)
         return last is not None and last.application_banner is not None and last.fault is None
+
+    @property
+    def halted(self) -> bool:
+        """Whether it has said that it halts, and nothing has started it since."""
+        last = next(reversed(self.faults), None)
+        if last is None or last.ending != "halted":
+            return False
+        return not self.boots or self.boots[-1].fault == last
 
     @property
     def loops(self) -> bool:
@@ -54,12 +63,15 @@ class Story:
             return None
         return tuple(map(int, number.groups())) != (wanted.major, wanted.minor, wanted.revision)
 
-    def told(self, image: Image | None = None) -> str:
-        """What was out of the ordinary, in a line; empty if nothing was. `image`: what was to run."""
+    def told(self, image: Image | None = None, *, back: bool = True) -> str:
+        """What was out of the ordinary, in a line; empty if nothing was.
+
+        `image`: what was to run. `back`: whether to say as well if the image from before came back.
+        """
         parts = []
         if self.faults:
             often = f" {len(self.faults)} times, first" if len(self.faults) > 1 else ""
-            parts.append(f"it faulted{often}: {self.faults[0].cause}")
+            parts.append(f"it faulted{often}{self._alive()}: {self.faults[0].cause}")
         if len(self.boots) > 1:
             why = "" if self.faults else " without a word why"
             loop = ", a boot loop" if self.loops else ""
@@ -67,8 +79,13 @@ class Story:
         errors = dict.fromkeys(error for boot in self.boots for error in boot.bootloader_errors)
         if errors:
             parts.append(f"MCUboot logged {'; '.join(map(repr, errors))}")
-        back = self._back(image)
-        return "; ".join([*parts, *([back] if back else [])])
+        came_back = self._back(image) if back else ""
+        return "; ".join([*parts, *([came_back] if came_back else [])])
+
+    def _alive(self) -> str:
+        """How long the application had run when it faulted first."""
+        after = next((boot.fault_after for boot in self.boots if boot.fault == self.faults[0]), None)
+        return f" {after:.2f} s after its banner" if after is not None else ""
 
     def _back(self, image: Image | None) -> str:
         """Whether the old image came back, where there is a reason to ask."""
@@ -97,7 +114,8 @@ def story(unit: Unit, position: int) -> Story:
     boots = boots_in(lines, resets, re.compile(unit.config.console.banner))
     # A reset request that is not answered is sent again: each may have led to a boot, and none of those is a loop's.
     since = resets[-1].since if resets else 0.0
-    return Story(tuple(boot for boot in boots if boot.reset or boot.began >= since), tuple(faults_in(lines)))
+    faults = tuple(fault for fault in faults_in(lines) if not fault.survived)
+    return Story(tuple(boot for boot in boots if boot.reset or boot.began >= since), faults)
 
 
 def told(unit: Unit, position: int, image: Image | None = None) -> str:

@@ -15,7 +15,7 @@ from enum import Enum, auto
 from pytest_nrfdfu.board import boot_record, fault_dump
 from pytest_nrfdfu.board.boot_story import Story, story
 from pytest_nrfdfu.board.console import Console, Found
-from pytest_nrfdfu.board.not_booted import explain, explain_other
+from pytest_nrfdfu.board.not_booted import Waited, explain, explain_other
 from pytest_nrfdfu.board.trial import from_recovery
 from pytest_nrfdfu.board.uart import Uart
 from pytest_nrfdfu.board.unit import Unit
@@ -108,6 +108,8 @@ class Wait:
         self._began = time.monotonic()
         self._deadline = self._began + self._seconds
         self._pattern = re.compile(unit.config.console.banner)
+        self._asked = False
+        """Whether an image list was asked for."""
 
     def run(self, *, silent: bool = False) -> str:
         """How the application was seen running; see `boot.wait_running`.
@@ -138,7 +140,8 @@ class Wait:
 
     def failure(self, more: str = "") -> NotBooted:
         """The error of an application that was not seen; `more` goes behind the advice."""
-        return NotBooted(explain(self.unit, self._position, self._image, self._seconds, more))
+        waited = Waited(self._seconds, time.monotonic() - self._began, asked=self._asked)
+        return NotBooted(explain(self.unit, self._position, self._image, waited, more))
 
     def _story(self) -> Story:
         return story(self.unit, self._position)
@@ -162,12 +165,13 @@ class Wait:
     def _sees_banner(self, until: float) -> bool:
         """Whether the application's banner has come, and no fault since, or comes before `until`.
 
-        NotBooted if the board boots again and again.
+        NotBooted if the board boots again and again, or has halted: a watchdog that may reset it is not waited for.
         """
         start = self._position
         while True:
             found = self._find(self._pattern, start, min(until, time.monotonic() + POLL))
-            if self._story().loops:
+            told = self._story()
+            if told.loops or told.halted:
                 raise self.failure()
             if found is None:
                 if time.monotonic() >= until:
@@ -175,7 +179,8 @@ class Wait:
                 continue
             if _BEGUN.search(found.match.string):  # "*** Booting MCU" is not an application's
                 self._find(_NEWLINE, found.end, time.monotonic() + LINE_END)
-            if _stands(self._story()):
+                told = self._story()
+            if _stands(told):
                 return True
             start = found.end
 
@@ -214,7 +219,7 @@ class Wait:
 
     def _ask(self, until: float) -> ImageStates | _Answer:
         """The application's image list, or what came instead; StillBootloaderError if the bootloader answered."""
-        unit = self.unit
+        unit, self._asked = self.unit, True
         try:
             states = unit.client.poll_images(POLL, until)
         except SmpTimeout:

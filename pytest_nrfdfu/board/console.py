@@ -6,7 +6,6 @@ Times are those of reading: what a USB adapter keeps back (an FTDI's 1 ms, a J-L
 
 from __future__ import annotations
 
-import codecs
 import re
 import threading
 import time
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, overload
 
 from pytest_nrfdfu.board.boot_record import BootRecord, Reset, boots_in
+from pytest_nrfdfu.board.console_text import present, settled, size_of
 from pytest_nrfdfu.board.fault_dump import FaultDump, faults_in
 from pytest_nrfdfu.board.line_times import LineTimes, TimedLine
 from pytest_nrfdfu.errors import PortGone, UartError
@@ -59,34 +59,6 @@ class Found(NamedTuple):
     which: int = 0
 
 
-def _present(data: bytes) -> str:
-    """Text for people: bytes that are not UTF-8 appear as escapes, line ends are newlines."""
-    return data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
-
-
-def _settled(data: bytes) -> bytes:
-    """`data` without an end that the next byte may change: a carriage return, or the beginning of a character."""
-    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-    decoder.decode(data)
-    unfinished, _ = decoder.getstate()
-    return data[: len(data) - len(unfinished)].removesuffix(b"\r")
-
-
-def _size_of(data: bytes, characters: int) -> int:
-    """How many bytes of `data` the first `characters` of its presentation stand for."""
-    size = shown = 0
-    text = data.decode("utf-8", "surrogateescape")  # reversible, unlike the presentation
-    for index, character in enumerate(text):
-        if shown >= characters:
-            break
-        size += len(character.encode("utf-8", "surrogateescape"))
-        if "\udc80" <= character <= "\udcff":
-            shown += len(r"\xff")
-        elif not text.startswith("\r\n", index):
-            shown += 1
-    return size
-
-
 class Console:
     """The text of one port since it was opened. Thread-safe; the reader thread writes, tests read."""
 
@@ -117,11 +89,13 @@ class Console:
         tells of its reset when it is done.
         """
         when = time.monotonic() if at is None else at
-        self._resets.append(Reset(when, how, when - _SLACK if since is None else since))
+        with self._changed:
+            self._resets.append(Reset(when, how, when - _SLACK if since is None else since))
 
     def resets(self, since: float = 0.0) -> list[Reset]:
         """The resets noted since a time (seconds, monotonic), in their order."""
-        return sorted(reset for reset in self._resets.copy() if reset.at >= since)
+        with self._changed:
+            return sorted(reset for reset in self._resets if reset.at >= since)
 
     def close(self, why: str, *, lost: bool = False) -> None:
         """No more will come; whoever waits is told `why`, by PortGone if the port was `lost`, else by UartError."""
@@ -142,26 +116,21 @@ class Console:
             return self._dropped + len(self._text)
 
     def since(self, position: int) -> str:
-        """The text from `position` on. Bytes that are not UTF-8 appear as escapes."""
+        """The text from `position` on: without colours; bytes that are not UTF-8 appear as escapes."""
         with self._changed:
-            return _present(self._bytes(position))
+            data = self._bytes(position)
+        return present(data)
 
     def timed_lines(self, position: int) -> list[TimedLine]:
-        """The same by lines, each with the time (seconds, monotonic) when its first byte was read."""
-        with self._changed:
-            start = max(position, self._dropped)
-            found = []
-            for raw in self._raw_lines(start):
-                when = self._times.at(start) or 0.0
-                found += [TimedLine(when, line) for line in _present(raw).splitlines()]
-                start += len(raw)
-        return found
+        """The same by lines, each with the time (seconds, monotonic) when its first byte was read.
 
-    def _raw_lines(self, position: int) -> list[bytes]:
-        """The bytes from `position` on by newlines, which they keep."""
-        data = self._bytes(position)
-        *whole, rest = data.split(b"\n")
-        return [line + b"\n" for line in whole] + [rest]
+        Parts of a line that only carriage returns part, such as a progress bar's, have the same time.
+        """
+        with self._changed:
+            data = self._bytes(position)
+            times = self._times.since(max(position, self._dropped))
+        lines = zip(times, _raw_lines(data), strict=False)
+        return [TimedLine(when, line) for when, raw in lines for line in present(raw).splitlines()]
 
     def _bytes(self, position: int) -> bytes:
         return bytes(self._text[max(0, position - self._dropped) :])
@@ -176,20 +145,44 @@ class Console:
     def wait_for_any(self, patterns: Sequence[re.Pattern[str]], position: int, timeout: float) -> Found | None:
         """As `wait_for`, of several patterns: the one that matches first in the text that has come by then."""
         deadline = time.monotonic() + timeout
+        while True:
+            with self._changed:
+                start, data = max(position, self._dropped), self._bytes(position)
+                end, closed = self._dropped + len(self._text), self._closed
+            began = time.monotonic()
+            found = _search(patterns, settled(data), start)  # without the lock: the reader thread must go on reading
+            if found is not None:
+                return found
+            if closed is not None:
+                raise type(closed)(*closed.args)
+            if began >= deadline:
+                return None
+            self._await_more(end, deadline, time.monotonic() - began)
+
+    def _await_more(self, end: int, deadline: float, cost: float) -> None:
+        """Wait for text behind position `end`, or that none will come, until `deadline`.
+
+        `cost`: seconds that the last search took. The next one comes no sooner than that, so that a long text that
+        grows byte by byte takes half of a processor at most.
+        """
+        time.sleep(max(0.0, min(cost, deadline - time.monotonic())))
         with self._changed:
-            while True:
-                data = _settled(self._bytes(position))
-                found = _first(patterns, _present(data))
-                if found is not None:
-                    which, match = found
-                    start = max(position, self._dropped)
-                    return Found(match, start + _size_of(data, match.end()), which)
-                if self._closed is not None:
-                    raise type(self._closed)(*self._closed.args)
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return None
-                self._changed.wait(left)
+            self._changed.wait_for(
+                lambda: self._closed is not None or self._dropped + len(self._text) > end,
+                max(0.0, deadline - time.monotonic()),
+            )
+
+
+def _raw_lines(data: bytes) -> list[bytes]:
+    """Bytes by newlines, which they keep; the last has none."""
+    *whole, rest = data.split(b"\n")
+    return [line + b"\n" for line in whole] + [rest]
+
+
+def _search(patterns: Sequence[re.Pattern[str]], data: bytes, position: int) -> Found | None:
+    """What matches first in `data`, which begins at `position`."""
+    found = _first(patterns, present(data))
+    return found and Found(found.match, position + size_of(data, found.match.end()), found.which)
 
 
 def _first(patterns: Sequence[re.Pattern[str]], text: str) -> Expected | None:
@@ -199,7 +192,11 @@ def _first(patterns: Sequence[re.Pattern[str]], text: str) -> Expected | None:
 
 
 class ConsoleView:
-    """The console as one test sees it: the text since the test began. Its times are seconds since then."""
+    """The console as one test sees it: the text since the test began. Its times are seconds since then.
+
+    Text is what people see: without the colours of Zephyr's log and shell, with newlines as line ends, and with escapes
+    for bytes that are not UTF-8. Patterns are matched against that.
+    """
 
     def __init__(self, console: Console, name: str, *, banner: str | None = None) -> None:
         """`name`: the unit's. `banner`: a regular expression of the line that the application is known by."""

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from pytest_nrfdfu.board.application import ApplicationUpdate
+from pytest_nrfdfu.board.application_rules import shown
 from pytest_nrfdfu.board.boot import banner_line, boot
 from pytest_nrfdfu.board.client import Progress
+from pytest_nrfdfu.board.console_evidence import CONSOLE, heard, replaced
 from pytest_nrfdfu.board.interrupt import Interrupted, attempt_of, interrupt, parse_place
 from pytest_nrfdfu.board.plan import Step, check_way_back, plan, profile_for
 from pytest_nrfdfu.board.recovery import enter
@@ -127,6 +129,12 @@ class Dfu:
         reset, unless `reset` is False because the application does that, and the image is proved running. `timeout`:
         seconds from the beginning of the block until it must be pending. `pending`: a regular expression that the
         console shows then, for applications without an SMP server. Afterwards the block's value has the `report`.
+
+        Without an SMP server, and without `pending`, the end of the block resets the board into serial recovery at
+        once, to see what is in slot 1: the block must last until all is sent and scheduled, `timeout` means nothing,
+        and ``reset=False`` is refused. What runs afterwards is then told by the console alone, MCUboot's log or the
+        version that the application names: `DfuReport.running` says which, and NotBooted is raised if that is another
+        image; `verified` stays False. Say ``[boot] smp = false`` in the configuration, and nobody asks for a list.
         """
         if APP not in build.images:
             raise UpdateRefused(f"{build} has no application image, and nothing shows which other image runs")
@@ -149,11 +157,22 @@ class Dfu:
         """Cut an update off, let the board boot, and say which image runs.
 
         `at`: ``upload:50%`` or ``swap:30%``; the latter is a share of the time that the last update through the
-        application took on this unit, or that its flash should take. `by`: ``reset`` or ``power``.
+        application took on this unit, or that its flash should take. `by`: ``reset`` or ``power``. It is an update of
+        the run's record as well, whose `cut` says where it ended.
         """
         place = parse_place(at)
         attempt = attempt_of(build, self.unit, via)
-        return interrupt(attempt, self._planned(build), place, by, say=self._say)
+        steps = self._planned(build)
+        with self._reported(attempt):
+            cut = interrupt(attempt, steps, place, by, say=self._say)
+            if not attempt.parts:
+                for step in steps:
+                    attempt.begin(step, needed=True)
+            attempt.cut_off(cut)
+        trial = ", on trial: the next reset takes it back" if cut.confirmed is False else ""
+        what = f"version {cut.version}, shown by {cut.proof}{trial}" if cut.version else "no image that boots"
+        self.unit.holds = f"{what}, after an update that was cut off on purpose"
+        return cut
 
     def _through_application(self, build: Build, *, confirm: bool, only_if_needed: bool) -> DfuReport:
         steps = self._planned(build)
@@ -177,7 +196,7 @@ class Dfu:
         self._say(_entered(recovery))
         with self._reported(attempt):
             self._send(attempt, recovery, steps, only_if_needed=only_if_needed)
-            self._boot(attempt)
+            self._boot(attempt, recovery.entered.images.find(slot=1))
         return report_of(attempt)
 
     def _planned(self, build: Build) -> list[Step]:
@@ -214,17 +233,35 @@ class Dfu:
                 unit.client.reset()
             raise  # after UploadFailed the board is left in recovery: the unfinished image would not boot
 
-    def _boot(self, attempt: Attempt) -> None:
-        """Leave recovery and see the application run."""
+    def _boot(self, attempt: Attempt, secondary: ImageState | None) -> None:
+        """Leave recovery and see the application run. `secondary`: what slot 1 holds."""
         unit, app = self.unit, attempt.build.images.get(APP)
         with attempt.timeline.phase("boot", time.monotonic):
             position = unit.console_uart.console.position
             attempt.running = boot(unit, app)
+            if app is not None and attempt.running == CONSOLE:
+                self._listen(attempt, app, position, secondary)
         for part in attempt.parts:
             if part.step.network_core:
                 unit.network_core = part.step.image.hash  # the reset was granted, so the copy has ended
         version = app.version if app is not None else "on the board"
         self._say(f"application {version} is running, seen by {_seen(unit, position, attempt.running)}")
+
+    def _listen(self, attempt: Attempt, app: Image, position: int, secondary: ImageState | None) -> None:
+        """No list shows what runs: MCUboot may have swapped in what an earlier test left in slot 1."""
+        unit = self.unit
+        told = heard(unit, position)
+        if what := replaced(told, app.version):
+            unit.forget(f"by the console {what}")
+            raise HashMismatch(
+                f"{unit.name} was proved in recovery to hold {app.source} (version {app.version}, hash"
+                f" {app.hash.hex()}), but by its log {what}: an image that was left pending in the secondary slot, or a"
+                " trial that ended. Erase that slot first"
+            )
+        if secondary is not None and not told.started and not told.swap:
+            attempt.parts[-1].notes.append(
+                f"slot 1 holds {shown(secondary)}: whether it was pending, and MCUboot swapped it in, nothing tells"
+            )
 
     def _tell(self, steps: list[Step]) -> None:
         """What is odd about a build, once."""

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from pytest_nrfdfu.board.boot_mode import RetainedBootMode
+from pytest_nrfdfu.board.noted import noted, reset_name
 from pytest_nrfdfu.board.terminal import person
 from pytest_nrfdfu.board.trial import Trial, from_recovery
-from pytest_nrfdfu.config_types import BoardConfig, Entry
+from pytest_nrfdfu.config_types import BoardConfig, Entry, ResetKind
 from pytest_nrfdfu.errors import BoardError, ConfigError, ProbeError, SmpRejected, SmpTimeout
 from pytest_nrfdfu.image.format import MAGIC
 from pytest_nrfdfu.smp.messages import ImageStates
@@ -55,7 +56,9 @@ def _by_gpio(trial: Trial) -> ImageStates:
     try:
         unit.rig.set_line("recovery", asserted=True)
         if recovery.clear_reset_causes:
-            unit.rig.reset_with_causes_cleared("ctrl-ap" if reset == "ctrl-ap" else "system")
+            kind: ResetKind = "ctrl-ap" if reset == "ctrl-ap" else "system"
+            with noted(unit, reset_name(kind)):
+                unit.rig.reset_with_causes_cleared(kind)
         else:
             trial.reset(reset)
         return trial.wait()

@@ -12,36 +12,41 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from pytest_nrfdfu.board.console_text import plain
 from pytest_nrfdfu.board.line_times import TimedLine
 
-__all__ = ["BEGINNING", "FaultDump", "faults_in", "plain", "quoted"]
+__all__ = ["BEGINNING", "FaultDump", "faults_in", "plain", "quoted", "times"]
 
 _STRAY_LINES = 8
 """Lines of other text in a row after which a dump has ended: other threads' output may come between its lines."""
 _MOST_LINES = 80
 """Lines of a dump that are kept; one with all registers of the FPU has some 30."""
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _PREFIX = re.compile(
     r"(?:\[[\d:.,]+\]\s*)?(?:<(?P<level>err|wrn|inf|dbg)> (?:(?P<source>\w+): )?|(?:^|\s)(?P<letter>[EWID]): )"
 )
 """Of a log line: Zephyr's default style, or the minimal one, whose only prefix is the level's letter."""
 
-_STARS = re.compile(r"\*{5} *(?P<kind>[\w /]*(?:FAULT|ABORT|[Ff]ault|[Ee]xception)[\w /]*?) *\*{5}")
-_SHORT = re.compile(r"Fault! (?P<kind>EXC #\d+)")
+_KIND = (
+    r"(?:[A-Z]+ FAULT|[A-Z]+ ABORT|Debug monitor exception|Reserved Exception \( *-?\d+\)"
+    r"|Spurious interrupt \(IRQ -?\d+\))"
+)
+"""Of an exception, as fault.c names them: other text between stars, such as a program's headings, is none."""
+_STARS = re.compile(rf"\*{{5}} (?P<kind>{_KIND}) \*{{5}}")
+_SHORT = re.compile(r"Fault! (?P<short>EXC #\d+)")
 _FATAL = re.compile(r"ZEPHYR FATAL ERROR (?P<number>\d+)(?:: (?P<reason>.*?)(?: on CPU \d+)?)?\s*$")
-_TFM = re.compile(r"(?<!ZEPHYR )FATAL ERROR: (?P<kind>\w*[Ff]ault)")
+_TFM = re.compile(r"(?<!ZEPHYR )FATAL ERROR: (?P<kind>[A-Z]\w*(?:F| f)ault)\b")
 _ASSERTION = re.compile(r"ASSERTION FAIL (?:\[(?P<what>.*)\] )?@ (?P<where>\S+)")
 _LIBRARY = re.compile(r"(?:MPSL|SoftDevice Controller) ASSERT: .*\S")
 BEGINNING = re.compile(
-    r"\*{5} *[\w /]*(?:FAULT|ABORT|[Ff]ault|[Ee]xception)|Fault! EXC #|FATAL ERROR \d|ASSERTION FAIL "
-    r"|FATAL ERROR: \w*[Ff]ault|(?:MPSL|Controller) ASSERT: "
+    rf"\*{{5}} {_KIND}|{_SHORT.pattern}|ZEPHYR FATAL ERROR \d|ASSERTION FAIL (?:\[|@)|{_TFM.pattern}"
+    r"|(?:MPSL|SoftDevice Controller) ASSERT: ",
 )
 """Matches where a dump begins."""
 
 _PC = re.compile(r"Faulting instruction address \(r15/pc\): (0x[0-9a-fA-F]+)|^\s+PC:\s+(0x[0-9a-fA-F]+)")
 _THREAD = re.compile(r"Current thread: (?P<address>\S+)(?: \((?P<name>.*)\))?")
 _ENDING = re.compile(r"(?P<what>Halting|Resetting) system")
-_BOOT = re.compile(r"\*\*\* Booting |Starting (?:Direct-XIP )?bootloader")
+_BOOT = re.compile(r"\*\*\* Booting |Starting (?:Direct-XIP )?bootloader\s*$")
 _REGISTERS = re.compile(
     r"^\s*(?:r\d+/\w+|xpsr|fpscr|[sd]\[ ?\d+\]|EXC_RETURN(?: \(LR\))?|[RM]\d+|xPSR|[MP]SP(?:_NS)?|LR"
     r"|[CBHMUS]M?FSR|[BMS]M?FAR): "
@@ -51,6 +56,8 @@ _TFM_BODY = re.compile(
 )
 _DETAIL = re.compile(r"\s+\S|Fault ")
 """Of an error that the kernel logs, behind the prefix: it indents what explains the line above."""
+_FAILED = "assertion"
+"""The kind of a dump that an assertion began."""
 _ENDS = {"Halting": "halted", "Resetting": "reset"}
 
 
@@ -72,6 +79,9 @@ class FaultDump:
     """What the dump says about the kind: ``Data Access Violation``, ``MMFAR Address: 0x0``; an assertion's text."""
     ending: str = ""
     """``halted`` or ``reset``, if the firmware said what it does next."""
+    survived: bool = False
+    """Whether the firmware printed on, and nothing tells that it stopped: a failed assertion alone, whose handler
+    (``assert_post_action``) came back or ended but a thread, as a test's does."""
     began: float = 0.0
     """When its first line came, on the clock of the lines."""
     lines: tuple[str, ...] = field(default=(), repr=False)
@@ -89,12 +99,9 @@ class FaultDump:
             parts.append(f"thread {self.thread}")
         if self.ending:
             parts.append(f"then {self.ending}")
+        if self.survived:
+            parts.append("and it went on")
         return ", ".join(parts)
-
-
-def plain(text: str) -> str:
-    """A line without the colours that Zephyr's log gives it."""
-    return _ANSI.sub("", text)
 
 
 @dataclass(slots=True)
@@ -110,6 +117,8 @@ class _Dump:
     details: list[str] = field(default_factory=list)
     ending: str = ""
     lines: list[str] = field(default_factory=list)
+    went_on: bool = False
+    """Whether other text came behind it, from the same run of the firmware."""
     stray: int = 0
     """Lines of other text since the last of its own."""
     message_follows: bool = False
@@ -124,6 +133,7 @@ class _Dump:
             thread=self.thread,
             details=tuple(dict.fromkeys(self.details)),
             ending=self.ending,
+            survived=self.went_on and set(self.kinds) == {_FAILED} and self.number is None and not self.ending,
             began=self.began,
             lines=tuple(self.lines),
         )
@@ -133,14 +143,14 @@ class _Dump:
         if match := _FATAL.search(text):
             self.number, self.reason = int(match["number"]), match["reason"] or ""
         elif match := _ASSERTION.search(text):
-            self.kinds.append("assertion")
+            self.kinds.append(_FAILED)
             self.details.append(f"{match['what']} @ {match['where']}" if match["what"] else match["where"])
             self.message_follows = True
         elif match := _LIBRARY.search(text):
-            self.kinds.append("assertion")
+            self.kinds.append(_FAILED)
             self.details.append(match[0])
         elif match := _STARS.search(text) or _SHORT.search(text) or _TFM.search(text):
-            self.kinds.append(match["kind"])
+            self.kinds.append(match[1])
         else:
             return False
         return True
@@ -187,6 +197,7 @@ def faults_in(lines: Iterable[TimedLine]) -> list[FaultDump]:
             dump = candidate
         elif not (dump.begin(text) or dump.go_on(text)):
             dump.stray += 1
+            dump.went_on |= bool(text.strip())
             continue
         dump.stray = 0
         if len(dump.lines) < _MOST_LINES:
@@ -202,5 +213,18 @@ def _is_over(dump: _Dump, text: str) -> bool:
 
 
 def quoted(faults: Sequence[FaultDump]) -> str:
-    """Dumps for people: the cause of each, and its lines below it."""
-    return "\n".join("\n  ".join((fault.cause, *fault.lines)) for fault in faults)
+    """Dumps for people: the cause of each, and its lines below it. Those that are like one before are counted."""
+    alike: dict[tuple[str, ...], list[FaultDump]] = {}
+    for fault in faults:  # without the end, which may be cut off, and the lines, which may have the log's times
+        alike.setdefault((fault.kind, fault.reason, fault.pc, fault.thread, *fault.details), []).append(fault)
+    parts: list[str] = []
+    for first, *more in alike.values():
+        parts.append("\n  ".join((first.cause, *first.lines)))
+        if more:
+            parts.append(f"The same {times(len(more))} more, the last {more[-1].began - first.began:.2f} s later")
+    return "\n".join(parts)
+
+
+def times(count: int) -> str:
+    """How often, in words."""
+    return "once" if count == 1 else f"{count} times"

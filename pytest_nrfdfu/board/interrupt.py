@@ -15,6 +15,7 @@ from pytest_nrfdfu.board.application import ApplicationUpdate
 from pytest_nrfdfu.board.application_limits import slot_size
 from pytest_nrfdfu.board.application_rules import Which, shown, swap_seconds, which_runs
 from pytest_nrfdfu.board.boot import boot
+from pytest_nrfdfu.board.noted import noted_os_reset
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.power import power_cycle
 from pytest_nrfdfu.board.recovery import enter
@@ -31,6 +32,8 @@ from pytest_nrfdfu.smp.messages import ImageState
 
 __all__ = ["Interrupted", "Place", "interrupt", "parse_place"]
 
+_PATIENT = 2
+"""How many times the data sheet's time a swap may take."""
 _PLACE = re.compile(r"(upload|swap):(\d{1,3}(?:\.\d+)?)%")
 
 
@@ -61,7 +64,7 @@ class Interrupted:
     """``reset`` or ``power``."""
     via: str
     cut: float
-    """Share at which it was cut: of the upload's bytes, or of the time that the swap should take."""
+    """Share at which it was begun to cut: of the upload's bytes, or of the time that the swap should take."""
     runs: Which
     """``old`` or ``new``; ``none``: no valid image is in slot 0, and the board is in serial recovery; ``another``."""
     version: str
@@ -150,20 +153,28 @@ class _Cut:
         else:
             self._in_swap(update)
         old = update.old.hash if update.old is not None else None
-        swap = update.swap
-        most = 2 * swap_seconds(swap, [slot_size(self._unit)], self._unit.client.link)
         try:
-            await_application(self._unit, self._position, None, extra=most, smp=True)
+            await_application(self._unit, self._position, None, extra=self._extra(update), smp=True)
         except NotBooted:
             return self._by_recovery(old)
         ran = which_runs(self._unit.client.images(), self._attempt.build.hash, old)
         return self._result(ran.which, ran.state, "the application's image list")
 
+    def _extra(self, update: ApplicationUpdate) -> float:
+        """Seconds that the next boot may take longer: for the rest of the swap, or the way back where it was over.
+
+        How large the old image is nobody tells, so as long as a whole slot takes. An upload cut off leaves no swap.
+        """
+        if self._place.phase == "upload":
+            return 0.0
+        return _PATIENT * swap_seconds(update.swap, [slot_size(self._unit)], self._unit.client.link)
+
     def _in_swap(self, update: ApplicationUpdate) -> None:
         """Reset, and cut when the share of the time has passed that the swap should take."""
         unit = self._unit
         whole = unit.swap_seconds or update.swaps
-        unit.client.reset()
+        with noted_os_reset(unit):
+            unit.client.reset()
         began = time.monotonic() + unit.config.boot.reset_delay
         time.sleep(max(0.0, began + self._place.share * whole - time.monotonic()))
         self._share = min(1.0, (time.monotonic() - began) / whole) if whole else 1.0
@@ -182,11 +193,21 @@ class _Cut:
         before = recovery.entered.images.find()
         try:
             for step in steps:
-                recovery.send(step, progress=self._progress)
+                self._send(recovery, step)
         except _CutError:
             pass
         self._do()
         return self._by_recovery(before.hash if before is not None else None)
+
+    def _send(self, recovery: Recovery, step: Step) -> None:
+        """One image; how far it came is the report's, cut off or not."""
+        part = self._attempt.begin(step, needed=True)
+        try:
+            part.upload = recovery.send(step, progress=self._progress)
+        except _CutError:
+            unfinished = self._unit.unfinished
+            part.upload = unfinished.upload if unfinished is not None else None
+            raise
 
     def _by_recovery(self, old: bytes | None) -> Interrupted:
         """What slot 0 holds, by recovery's list, which shows valid images alone; started, if there is one."""

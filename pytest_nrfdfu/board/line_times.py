@@ -27,6 +27,10 @@ class LineTimes:
         self._times = array("d")
         self._line_is_open = False
 
+    def __len__(self) -> int:
+        """How many lines it knows."""
+        return len(self._times)
+
     def note(self, data: bytes, position: int, when: float) -> None:
         """`data` came at `position` of the text; `when` in seconds."""
         start = 0
@@ -44,7 +48,6 @@ class LineTimes:
         del self._positions[:excess]
         del self._times[:excess]
 
-    def at(self, position: int) -> float | None:
-        """When the line that `position` is in began; None if that is not known."""
-        index = bisect_right(self._positions, position) - 1
-        return self._times[index] if index >= 0 else None
+    def since(self, position: int) -> list[float]:
+        """When the line that `position` is in began, and those behind it; empty if nothing is known."""
+        return self._times[max(0, bisect_right(self._positions, position) - 1) :].tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import NamedTuple
 
 from pytest_nrfdfu.board.boot_story import Story, first_dump, story
 from pytest_nrfdfu.board.observed import causes_in_words
@@ -12,8 +13,10 @@ from pytest_nrfdfu.errors import BoardError, SmpError, UartError
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageState
 
-__all__ = ["explain", "explain_other"]
+__all__ = ["Waited", "explain", "explain_other"]
 
+_EARLY = 0.1
+"""Seconds before its end at which a wait was given up early."""
 _SHOWN = 300
 """Characters of the console that are quoted where it tells of no fault."""
 _RESETREAS = 0x50005400
@@ -28,28 +31,62 @@ _LOOK_AT_BUILD = (
     "Look at whether the image was built for this board and for MCUboot (CONFIG_BOOTLOADER_MCUBOOT), whether its"
     " recovery pin is let go, and at [console] banner in its configuration"
 )
+_LOOK_AT_SERVER = (
+    "Look at what it prints behind its banner, whether it hangs there, and whether its SMP server is on this port"
+    " (CONFIG_MCUMGR_TRANSPORT_UART, zephyr,uart-mcumgr); where it has none, [boot] smp = false"
+)
+_LOOK_AT_LOOP = (
+    "Look at what resets it: its watchdog, its supply, its own sys_reboot(), or a fault whose dump is not built in or"
+    " goes elsewhere (CONFIG_LOG, CONFIG_EXCEPTION_DEBUG, CONFIG_LOG_BACKEND_UART)"
+)
 _LOOK_AT_FAULT = "Look at what it was doing: arm-zephyr-eabi-addr2line -e zephyr.elf {} names the line{}"
 
 
-def explain(unit: Unit, position: int, image: Image | None, seconds: float, more: str = "") -> str:
-    """Why the application was not seen within `seconds` of a reset; the console is read from `position` on.
+class Waited(NamedTuple):
+    """A wait for an application that was not seen."""
+
+    seconds: float
+    """How long it was to be, from the reset."""
+    passed: float
+    """How long it was: less where the board had shown that there was nothing to wait for."""
+    asked: bool = False
+    """Whether an image list was asked for."""
+
+    def __str__(self) -> str:
+        if self.passed < self.seconds - _EARLY:
+            return f"the application was not seen running, given up after {self.passed:.1f} s"
+        return f"the application was not seen running within {self.seconds:.1f} s"
+
+
+def explain(unit: Unit, position: int, image: Image | None, waited: Waited, more: str = "") -> str:
+    """Why the application was not seen after a reset; the console is read from `position` on.
 
     `image`: what was to run. `more` goes behind the advice. A fault's dump follows on lines of its own.
     """
     told = story(unit, position)
-    said = told.told(image)
-    seen = [said] if said else []
-    if not told.faults:
+    still = _still_in_recovery(unit) if not told.halted else ""
+    mute = told.runs and waited.asked and not (still or told.faults or told.loops)
+    seen = [said] if (said := told.told(image)) else []
+    if mute:
+        seen.append(_mute(told))
+    elif not (told.faults or told.loops):
         seen.append(_printed(unit, position))
-    still = _still_in_recovery(unit)
-    seen += [still] if still else []
-    causes = "" if still else _reset_causes(unit)
-    seen += [causes] if causes else []
+    if still:
+        seen.append(still)
+    elif not mute and (causes := _reset_causes(unit)):
+        seen.append(causes)
     empty = _PERHAPS_EMPTY if unit.proved is None and not still and not told.boots else ""
     return (
-        f"{unit.name} was reset and the application was not seen running within {seconds:g} s: {'; '.join(seen)}."
-        f" {empty}{_advice(told)}{more}{_quoted(told)}"
+        f"{unit.name} was reset and {waited}: {'; '.join(seen)}."
+        f" {empty}{_LOOK_AT_SERVER if mute else _advice(told)}{more}{_quoted(told)}"
     )
+
+
+def _mute(told: Story) -> str:
+    """An application that has started, and does not answer."""
+    after = told.boots[-1].banner_after
+    when = f" {after:.2f} s after the reset" if after is not None else ""
+    return f"its banner came{when}, no fault followed, and its SMP server did not answer"
 
 
 def explain_other(unit: Unit, position: int, image: Image, active: ImageState) -> str | None:
@@ -60,14 +97,19 @@ def explain_other(unit: Unit, position: int, image: Image, active: ImageState) -
     digest = active.hash.hex() if active.hash is not None else "not told"
     return (
         f"{unit.name} was given {image.source} (version {image.version}, hash {image.hash.hex()}), and it did not stay:"
-        f" {told.told(image)}; reverted: version {active.version} with hash {digest} runs now, by its own image list."
-        f" {_advice(told)}{_quoted(told)}"
+        f" {told.told(image, back=False)}; MCUboot reverted: version {active.version} with hash {digest} runs now, by"
+        f" its own image list. {_advice(told)}{_quoted(told)}"
     )
 
 
 def _printed(unit: Unit, position: int) -> str:
     text = unit.console_uart.console.since(position).strip()
-    return f"the console printed {text[-_SHOWN:]!r}" if text else "the console printed nothing"
+    if not text:
+        return "the console printed nothing"
+    end = text[-_SHOWN:]
+    if end == text:
+        return f"the console printed {text!r}"
+    return f"the last that the console printed is {(end.partition(chr(10))[2] or end)!r}"
 
 
 def _still_in_recovery(unit: Unit) -> str:
@@ -94,7 +136,7 @@ def _reset_causes(unit: Unit) -> str:
 def _advice(told: Story) -> str:
     fault = next(iter(told.faults), None)
     if fault is None:
-        return _LOOK_AT_BUILD
+        return _LOOK_AT_LOOP if told.loops else _LOOK_AT_BUILD
     if not fault.pc:
         return "Look at what it printed when it died"
     return _LOOK_AT_FAULT.format(fault.pc, ", in the build that faulted" if len(told.boots) > 1 else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 
+from pytest_nrfdfu.board.noted import noted, reset_name
 from pytest_nrfdfu.board.unit import Unit
 
 __all__ = ["power_cycle", "power_off", "power_on"]
@@ -27,14 +28,16 @@ def power_on(unit: Unit) -> None:
     ``usb_timeout``.
     """
     unit.forget("its power was switched")
-    unit.rig.power(True)
+    with noted(unit, "power on"):
+        unit.rig.power(True)
     _after(unit)
 
 
 def power_cycle(unit: Unit) -> None:
     """Off, the configured time to settle, on. Nothing is waited for but what USB took away."""
     _before(unit)
-    unit.rig.power_cycle()
+    with noted(unit, reset_name("power")):
+        unit.rig.power_cycle()
     _after(unit)
 
 

@@ -110,7 +110,8 @@ class DfuReport:
     hash: bytes | None
     """As read from the board; None unless verified."""
     running: str
-    """How it was seen running after boot: ``image list``, ``console``, or why not."""
+    """How it was seen running after boot: ``image list``, ``console`` (its banner), what was told there besides
+    (``console: MCUboot started version 2.1.0``), or why not. Of an update that was cut off: which image runs."""
     version: str
     bytes: int
     """Bytes uploaded; 0 if the board had the image already."""
@@ -135,6 +136,8 @@ class DfuReport:
     """How MCUboot put it into slot 0: ``move``, ``offset``, ``scratch`` or ``overwrite``; empty via recovery."""
     confirmed: bool | None = None
     """Whether the image was seen confirmed after its boot; None where that was not seen, or does not exist."""
+    cut: str = ""
+    """Where and how it was cut off on purpose (``swap:30% by power``); empty if it was not."""
     timeline: tuple[Phase, ...] = ()
     notes: tuple[str, ...] = ()
     """What was out of the ordinary: an upload taken up, or begun again."""

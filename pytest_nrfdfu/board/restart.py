@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_nrfdfu.board.noted import noted, noted_os_reset, reset_name
 from pytest_nrfdfu.board.power import power_cycle
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config_types import ResetKind
@@ -27,7 +28,8 @@ def restart(unit: Unit, kind: ResetKind) -> bool:
         power_cycle(unit)
     elif kind == "smp":
         try:
-            unit.client.reset()
+            with noted_os_reset(unit):
+                unit.client.reset()
         except SmpTimeout:
             return False
         except UartError:
@@ -35,5 +37,6 @@ def restart(unit: Unit, kind: ResetKind) -> bool:
                 raise
             return False  # it is away as it may be: whoever waits for the application looks for it
     else:
-        unit.rig.reset(kind)
+        with noted(unit, reset_name(kind)):
+            unit.rig.reset(kind)
     return True

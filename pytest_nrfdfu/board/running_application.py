@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from pytest_nrfdfu.board.application_rules import shown, swap_of_mode
 from pytest_nrfdfu.board.boot import Restart, wait_running
-from pytest_nrfdfu.board.boot_story import dump, told
+from pytest_nrfdfu.board.boot_story import dump, story, told
+from pytest_nrfdfu.board.boot_wait import LINE_END
+from pytest_nrfdfu.board.noted import noted_os_reset
 from pytest_nrfdfu.board.trial import from_recovery
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import PortGone, SmpRejected, SmpTimeout, UartError, UpdateRefused
@@ -36,6 +38,9 @@ _ANSWER = 2.0
 """Seconds for one answer of an application that runs; it takes some 10 ms."""
 _MARGIN = 1.25
 """How many times the computed time a swap is waited for before anything is sent."""
+_REQUESTS = 3
+"""How often a reset is asked for that did not happen."""
+_NEWLINE = re.compile("\n")
 _VALIDATION = 1.0
 """Seconds, generously, that MCUboot may take to validate both images."""
 
@@ -117,30 +122,75 @@ def reset_and_wait(
     if reset is not None:
         reset()
     else:
-        with suppress(SmpTimeout, PortGone):  # its answer may have been lost, and the board be on its way
-            unit.client.reset(timeout=_ANSWER)
+        _reset_once(unit, position)
     began, delay = time.monotonic(), unit.config.boot.reset_delay if reset is None else 0.0
+    extra = swaps * boots * _MARGIN
     if await_banner(unit, position, delay + swaps * _MARGIN + _VALIDATION):
-        unit.swap_seconds = time.monotonic() - began - delay
-    return await_application(unit, position, image, extra=swaps * boots * _MARGIN, smp=smp)
+        took = unit.swap_seconds = max(0.0, time.monotonic() - began - delay)
+        if _is_over(unit, position, took, swaps):
+            extra = took * (boots - 1) * _MARGIN  # another takes as long
+    return await_application(unit, position, image, extra=extra, smp=smp)
 
 
 def await_banner(unit: Unit, position: int, seconds: float) -> bool:
     """Be silent until the banner comes: a bootloader that waits for an update would take a request for one."""
     pattern = re.compile(unit.config.console.banner)
+    console, start, until = unit.console_uart.console, position, time.monotonic() + seconds
     with suppress(UartError):  # the reset may take the port away; whoever waits for the application finds it again
-        return unit.console_uart.console.wait_for(pattern, position, seconds) is not None
+        while found := console.wait_for(pattern, start, max(0.0, until - time.monotonic())):
+            console.wait_for(_NEWLINE, found.end, LINE_END)  # "*** Booting MCU" is not an application's
+            boots = story(unit, position).boots
+            if not boots or boots[-1].application_banner is not None:
+                return True
+            start = found.end
     return False
+
+
+def _is_over(unit: Unit, position: int, took: float, swaps: float) -> bool:
+    """Whether a banner that came after `took` seconds shows that the swap, reckoned to take `swaps`, is over.
+
+    An older bootloader's own banner names nobody. So either MCUboot has named itself before, or the time fits.
+    """
+    named = any(boot.bootloader_banner and boot.application_banner for boot in story(unit, position).boots)
+    return named or took >= swaps / 2 or unit.config.simulated
 
 
 def await_application(unit: Unit, position: int, image: Image | None, *, extra: float, smp: bool | None = True) -> str:
     """Wait until an application is seen running; NotBooted if none is. `extra`: seconds more than configured."""
+    restart = Restart(lambda: _os_reset(unit), unit.config.boot.reset_delay, extra=extra, smp=smp, how="")
+    return wait_running(unit, position, image, restart)
 
-    def again() -> None:
-        with suppress(SmpTimeout, PortGone):
-            unit.client.reset(timeout=_ANSWER)
 
-    return wait_running(unit, position, image, Restart(again, unit.config.boot.reset_delay, extra=extra, smp=smp))
+def _os_reset(unit: Unit) -> None:
+    """Ask for a reset; the answer may be lost, and the board be on its way all the same."""
+    with suppress(SmpTimeout, PortGone), noted_os_reset(unit):
+        unit.client.reset(timeout=_ANSWER)
+
+
+def _reset_once(unit: Unit, position: int) -> None:
+    """Have the application reset the board, never twice: a second reset would take back what is on trial by then.
+
+    Its answer may be lost, or the request. So it is repeated only when the same image still answers long after the
+    reset that would have been.
+    """
+    before = _active_hash(unit)
+    for _ in range(_REQUESTS):
+        with suppress(SmpTimeout, PortGone), noted_os_reset(unit):
+            unit.client.reset(tries=1, timeout=_ANSWER)
+            return
+        if unit.uart_missing or await_banner(unit, position, unit.config.boot.reset_delay):
+            return
+        if before is None or _active_hash(unit) != before:
+            return
+
+
+def _active_hash(unit: Unit) -> bytes | None:
+    """Hash of the image that an application shows as active; None if none answers."""
+    try:
+        active = active_image(unit.client.images(tries=3, timeout=_ANSWER))
+    except (SmpRejected, SmpTimeout, PortGone):
+        return None
+    return None if active is None else active.hash
 
 
 def with_story(unit: Unit, position: int, text: str) -> str:

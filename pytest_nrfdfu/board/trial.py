@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pytest_nrfdfu.board.evidence import Evidence
+from pytest_nrfdfu.board.noted import noted, noted_os_reset, reset_name
 from pytest_nrfdfu.board.power import power_cycle
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config_types import ResetKind
@@ -62,12 +63,14 @@ class Trial:
         """Reset the board; `boot_mode` goes with an OS reset. Returns when the reset has happened."""
         unit = self.unit
         if kind == "smp":
-            unit.client.reset(boot_mode=boot_mode, timeout=self.timeout)
+            with noted_os_reset(unit):
+                unit.client.reset(boot_mode=boot_mode, timeout=self.timeout)
             time.sleep(unit.config.boot.reset_delay)
         elif kind == "power":
             power_cycle(unit)
         else:
-            unit.rig.reset(kind)
+            with noted(unit, reset_name(kind)):
+                unit.rig.reset(kind)
 
     def wait(self, timeout: float | None = None, *, interval: float = _POLL, back: int | None = None) -> ImageStates:
         """Ask for the image list until recovery answers; SmpTimeout when `timeout` (as configured) has passed.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pytest_nrfdfu.board.limits import window_outcome
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.report import Course, DfuReport, Timeline
-from pytest_nrfdfu.board.session import HASH_SHOWN, UNSEEN, Proof
+from pytest_nrfdfu.board.session import HASH_SHOWN, PROVED, UNSEEN, Proof
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import HashMismatch, NotBooted, NrfDfuError, PortGone, UpdateRefused, UploadFailed
 from pytest_nrfdfu.image.build import APP, Build
 from pytest_nrfdfu.smp.upload import Upload, UploadCounters
+
+if TYPE_CHECKING:
+    from pytest_nrfdfu.board.interrupt import Interrupted
 
 __all__ = ["Attempt", "Part", "proved_in_words", "report_of"]
 
@@ -53,6 +57,10 @@ class Attempt:
     confirmed: bool | None = None
     parts: list[Part] = field(default_factory=list)
     running: str = ""
+    reason: str = ""
+    """Why it failed, in short, where that is known better than by the kind of its error."""
+    cut: str = ""
+    """Where it was cut off on purpose; see `DfuReport.cut`."""
     broken: bool = False
 
     def begin(self, step: Step, *, needed: bool) -> Part:
@@ -64,7 +72,7 @@ class Attempt:
     def failed(self, error: NrfDfuError) -> None:
         """The update ended with an error: note in short how far it came; the error itself tells all."""
         self.broken = True
-        reason = _REASONS.get(type(error), type(error).__name__)
+        reason = self.reason or _REASONS.get(type(error), type(error).__name__)
         part = self.parts[-1]
         if part.looked_at:  # it failed in the boot
             self.running = self.running or reason
@@ -72,11 +80,27 @@ class Attempt:
                 for one in self.parts:
                     one.proof = Proof(verified=False, proof=reason, hash=None) if one.step.name == APP else one.proof
             return
-        self.running = "not booted"
+        self.running = "not started" if self.via == "staged" else "not booted"
         part.proof = Proof(verified=False, proof=reason, hash=None)
         unfinished = self.unit.unfinished
         if part.upload is None and unfinished is not None and unfinished.hash == part.step.image.hash:
             part.upload = unfinished.upload
+
+    def cut_off(self, cut: Interrupted) -> None:
+        """It was cut off on purpose, and what runs then was seen: the report says both."""
+        self.cut = f"{cut.at} by {cut.by}"
+        self.confirmed = cut.confirmed if cut.runs == "new" else None
+        runs = f"the {cut.runs} image, version {cut.version}" if cut.version else "no image: in serial recovery"
+        self.running = runs
+        place = f"{cut.cut:.0%} of the {cut.at.partition(':')[0]}"
+        proof = Proof(verified=False, proof=f"cut off at {place}", hash=None)
+        if cut.runs == "new" and cut.hash is not None and self.unit.profile.lists_valid_only:
+            proof = Proof(verified=True, proof=PROVED, hash=cut.hash)
+        for part in self.parts:
+            part.looked_at = True
+            if not part.step.network_core:
+                part.proof = proof
+        self.parts[-1].notes.append(f"cut off on purpose by {cut.by} at {place}; then {runs}, by {cut.proof}")
 
 
 def report_of(attempt: Attempt) -> DfuReport:
@@ -116,6 +140,7 @@ def _report_one(attempt: Attempt, part: Part) -> DfuReport:
         via=attempt.via,
         swap=attempt.swap,
         confirmed=attempt.confirmed,
+        cut=attempt.cut,
         timeline=tuple(attempt.timeline.phases),
         notes=_notes(part, attempt.via),
         simulated=attempt.unit.config.simulated,

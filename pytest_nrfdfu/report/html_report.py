@@ -79,10 +79,19 @@ def _update_blocks(update: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _board_blocks(board: Board, since: float) -> Iterator[str]:
+    from pytest_nrfdfu.board.boot_record import in_words
+    from pytest_nrfdfu.board.fault_dump import quoted
+
     exchanges = board.exchanges(since=since, last=_EXCHANGES)
-    text = board.console.text
+    console = board.console
+    text = console.text
+    if faults := console.faults:
+        yield _folded(f"Faults of {board.unit}: {len(faults)}, first {faults[0].cause}", quoted(faults))
+    if boots := console.boots:
+        yield _folded(f"Boots of {board.unit}: {len(boots)}", in_words(boots))
     if text.strip():
-        yield _folded(f"Console of {board.unit}", text[-_TEXT_SIZE:])
+        part = f": the last {_TEXT_SIZE} of {len(text)} characters" if len(text) > _TEXT_SIZE else ""
+        yield _folded(f"Console of {board.unit}{part}", text[-_TEXT_SIZE:])
     if exchanges:
         yield _folded(f"SMP exchange with {board.unit}: {len(exchanges)} messages", "\n".join(exchanges))
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["category_of", "complete", "remember"]
 
 _EXCHANGES = 40
+_CONSOLE_LINES = 150
+"""Lines of a console's end that a failure shows: a boot takes some 20, and one that is followed by another no end."""
 
 
 def remember(item: pytest.Item, report: DfuReport) -> None:
@@ -125,14 +127,22 @@ def _attachments(item: pytest.Item, when: str, board: Board) -> Iterator[tuple[s
     from pytest_nrfdfu.board.boot_record import in_words
     from pytest_nrfdfu.board.fault_dump import quoted
 
-    console = board.console
+    console, verbosity = board.console, item.config.get_verbosity()
     if faults := console.faults:
         yield f"Captured log fault on {board.unit} {when}", quoted(faults)
     if boots := console.boots:
         yield f"Captured log {board.unit} boots {when}", in_words(boots)
-    if console.text.strip():
-        timed = "\n".join(f"{line.time:9.3f} s {line.text}" for line in console.timed_lines)
-        yield f"Captured log {board.unit} console {when}", timed if item.config.get_verbosity() > 0 else console.text
+    timed = console.timed_lines
+    if any(line.text.strip() for line in timed):
+        lines = [f"{line.time:9.3f} s {line.text}" if verbosity > 0 else line.text for line in timed]
+        yield f"Captured log {board.unit} console {when}", "\n".join(lines if verbosity > 1 else _end_of(lines))
     exchanges = board.exchanges(since=item.stash.get(STARTED, 0.0), last=_EXCHANGES)
     if exchanges:
         yield f"Captured log {board.unit} SMP {when}", "\n".join(exchanges)
+
+
+def _end_of(lines: Sequence[str]) -> Sequence[str]:
+    """The last lines of a console, and how many are not among them."""
+    if len(lines) <= _CONSOLE_LINES:
+        return lines
+    return [f"({len(lines) - _CONSOLE_LINES} lines before these: pytest -vv shows all)", *lines[-_CONSOLE_LINES:]]

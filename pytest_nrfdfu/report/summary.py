@@ -55,8 +55,10 @@ def _via(result: dict[str, Any]) -> str:
     """Which way it came, and what became of it where it was on trial."""
     confirmed = result.get("confirmed")
     kept = "" if confirmed is None else ", confirmed" if confirmed else ", on trial"
-    swap = f" ({result['swap']}{kept})" if result.get("swap") else ""
-    return f"{result.get('via', 'recovery')}{swap}"
+    swap = f"{result['swap']}{kept}" if result.get("swap") else ""
+    cut = f"cut off at {result['cut']}" if result.get("cut") else ""
+    more = ", ".join(part for part in (swap, cut) if part)
+    return f"{result.get('via', 'recovery')}" + (f" ({more})" if more else "")
 
 
 def write_summary(reporter: TerminalReporter, config: pytest.Config) -> None:

@@ -1,13 +1,15 @@
 """Updates through the simulated application: tested, confirmed, reverted, refused, and what is said of each."""
 
+import re
 from contextlib import suppress
 
 import pytest
 import simulator
 
 from board.conftest import as_new, make_build, wired
+from pytest_nrfdfu.board.application import ApplicationUpdate
 from pytest_nrfdfu.board.dfu import Dfu
-from pytest_nrfdfu.errors import HashMismatch, NotBooted, UpdateRefused, UploadFailed
+from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpTimeout, UpdateRefused, UploadFailed
 from pytest_nrfdfu.smp.messages import EraseRequest, ImageStateWrite
 
 SIM = {"application_smp": "full", "applications": {"9.9.9": "faults", "8.8.8": "confirms", "7.7.7": "hangs"}}
@@ -86,6 +88,8 @@ def test_an_image_on_trial_goes_away_at_the_next_reset(sim, dfu, builds):
     new, old = builds["1.1.0"], builds["1.0.0"]
     report = dfu.update(new, via="application", confirm=False)
     assert (report.verified, report.confirmed) == (True, False)
+    assert sim.unit.proved is None, "after the next reset it is not there any more"
+    assert sim.unit.holds.endswith("shown as active by the application's list, on trial: the next reset takes it back")
     reverted = dfu.revert()
     assert (reverted.hash, reverted.version) == (old.hash, "1.0.0")
     assert (reverted.away_hash, reverted.away_version) == (new.hash, "1.1.0")
@@ -196,6 +200,31 @@ def test_an_image_left_pending_is_erased_and_told(sim, dfu, builds):
     assert slots(sim) == (builds["1.1.0"].hash, builds["1.0.0"].hash)
 
 
+def test_a_revert_that_was_due_is_no_trap_for_recovery(sim, dfu, builds):
+    """An image on trial is written over in recovery: its trailer does not bring the one before back."""
+    dfu.update(builds["1.1.0"], via="application", confirm=False)
+    new = builds["1.2.0"]
+    assert dfu.update(new).running == "image list"
+    dfu.unit.client.reset()
+    simulator.wait_until(lambda: sim.admin.counters()["resets"]["SREQ"] >= 3, "the reset")
+    states = sim.unit.client.poll_images(0.1, sim.unit.now() + simulator.DEADLINE)
+    assert states.find(slot=0).hash == new.hash
+    assert slots(sim)[0] == new.hash
+
+
+def test_a_test_that_was_due_is_found_after_recovery(sim, dfu, builds):
+    """Recovery proves slot 0, and the boot swaps in what an earlier test had marked."""
+    left, new = builds["1.1.0"], builds["1.2.0"]
+    sim.unit.client.upload(left.image.data)
+    sim.unit.client.request(ImageStateWrite(hash=left.hash))
+    reports = []
+    with pytest.raises(HashMismatch, match=r"proved in recovery to hold .*1\.2\.0.*version 1\.1\.0.* secondary slot"):
+        Dfu(sim.unit, done=reports.append).update(new)
+    assert [(report.verified, report.proof) for report in reports] == [(False, "another image is there, or none")]
+    assert sim.unit.proved is None
+    assert slots(sim)[0] == left.hash
+
+
 def refuse_to_erase(sim, monkeypatch):
     """A server that keeps its slot: Zephyr without CONFIG_MCUMGR_GRP_IMG_ALLOW_ERASE_PENDING."""
     real = sim.unit.client._run
@@ -239,20 +268,70 @@ def test_a_build_that_faults_reverts_and_its_dump_is_shown(sim, dfu, builds):
         Dfu(sim.unit, done=reports.append).update(builds["9.9.9"], via="application")
     text = str(failed.value)
     assert "reverted: version 1.0.0" in text
+    assert text.count("reverted") == 1
+    assert "on trial" not in text, "the way back was gone already"
     assert "ZEPHYR FATAL ERROR" in text
     assert "MPU FAULT" in text
     (report,) = reports
     assert not report.verified
     assert report.via == "application"
     assert sim.unit.proved is None
-    assert slots(sim)[0] == builds["1.0.0"].hash
+    old = builds["1.0.0"].hash
+    assert sim.unit.holds == f"version 1.0.0 (hash {old.hex()[:12]}), shown as active by the application's list"
+    assert slots(sim)[0] == old
+
+
+def test_one_that_mcuboot_does_not_start(sim, builds, monkeypatch):
+    """As after a mark that was lost: the old image runs, and nothing on the console says why."""
+    monkeypatch.setattr(ApplicationUpdate, "_mark", lambda *_: None)
+    told = r"does not run .*1\.1\.0.* after the reset: version 1\.0\.0 .* is active, which ran before: .* did not swap"
+    with pytest.raises(NotBooted, match=told):
+        updates(sim).update(builds["1.1.0"], via="application")
+    assert sim.unit.holds.startswith("version 1.0.0 (hash ")
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_reset_is_asked_for_again_only_if_it_did_not_happen(sim, dfu, builds, monkeypatch, lost):
+    """A second reset would take the image on trial back."""
+    client, asked = sim.unit.client, []
+    reset = client.reset
+
+    def losing(**settings):
+        asked.append(settings)
+        if len(asked) > 1 or lost == "answer":
+            reset(**settings)
+        if len(asked) == 1:
+            raise SmpTimeout(f"the {lost} was lost")
+
+    monkeypatch.setattr(client, "reset", losing)
+    assert dfu.update(builds["1.1.0"], via="application", confirm=False).verified
+    assert [settings["tries"] for settings in asked] == ([1, 1] if lost == "request" else [1])
+    assert sim.admin.counters()["resets"] == {"SREQ": 1}
 
 
 def test_a_build_that_hangs_is_told(builds):
+    """Its banner came and its server does not answer; it is on trial, and how it goes is said."""
     with board(builds, boot={"timeout": 2.0}) as sim:
         dfu = updates(sim)
         sim.unit.client.link = type(sim.unit.client.link)(baudrate=None, erase_page=0.0, write_word=0.0)
-        with pytest.raises(NotBooted, match=r"1\.0\.0|not seen running"):
+        with pytest.raises(NotBooted) as failed:
+            dfu.update(builds["7.7.7"], via="application")
+        text = str(failed.value)
+        assert "its banner came" in text
+        assert "its SMP server did not answer" in text
+        assert "Unless it was confirmed, version 7.7.7 is on trial: the next reset (board.reset()) brings" in text
+        assert f"version 1.0.0 (hash {builds['1.0.0'].hash.hex()[:12]}) back" in text
+        assert re.search(r"within \d+(\.\d)? s", text), "no digits that mean nothing"
+        assert sim.unit.holds == "not known: version 7.7.7 was started and not seen running"
+        sim.unit.rig.reset("pin")
+        simulator.wait_until(lambda: slots(sim)[0] == builds["1.0.0"].hash, "the way back")
+
+
+def test_a_build_that_hangs_where_nothing_leads_back(builds):
+    with board(builds, boot={"timeout": 2.0}, sim={"swap": "overwrite"}) as sim:
+        dfu = updates(sim)
+        sim.unit.client.link = type(sim.unit.client.link)(baudrate=None, erase_page=0.0, write_word=0.0)
+        with pytest.raises(NotBooted, match=r"overwrote the image before: nothing but an update via='recovery'"):
             dfu.update(builds["7.7.7"], via="application")
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_nrfdfu.board.boot_record import BootRecord, Reset, boots_in, in_words
+from pytest_nrfdfu.board.boot_record import BEGINNING, OS_RESET, BootRecord, Reset, boots_in, in_words
 from pytest_nrfdfu.board.line_times import TimedLine
 
 PLAIN_BOOT = """\
@@ -181,7 +181,8 @@ def test_a_fault_belongs_to_its_boot():
     first, second = boots(*SWAP, *FAULT, *REVERT)
     assert first.fault is not None
     assert first.fault.kind == "BUS FAULT"
-    assert "fault: BUS FAULT, then reset" in str(first)
+    assert first.fault_after == pytest.approx(0.02)
+    assert "; fault 0.020 s after the banner: BUS FAULT, then reset" in str(first)
     assert second.fault is None
 
 
@@ -272,3 +273,66 @@ def test_any_text_is_read(lines):
     for boot in boots(*lines):
         assert isinstance(boot, BootRecord)
         assert str(boot)
+
+
+# --- what is none, and what goes on -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "<inf> updater: Starting bootloader",
+        "Starting bootloader update over CAN",
+        "I: NSIB: Starting bootloader next to it",
+    ],
+)
+def test_an_application_that_speaks_of_a_bootloader_has_not_booted(line):
+    assert len(boots(ZEPHYR, "hello", line, "bye")) == 1
+    assert not BEGINNING.search(f"hello\n{line}\nbye")
+
+
+@pytest.mark.parametrize("log", ["I: {}", "[00:00:00.001,220] <inf> mcuboot: {}", "{}"])
+def test_mcuboots_first_line_is_seen_in_every_style(log):
+    line = log.format("Starting bootloader")
+    assert len(boots(ZEPHYR, "hello", line)) == 2
+    assert BEGINNING.search(f"hello\n{line}\n")
+
+
+def test_an_assertion_that_the_firmware_survived_is_not_its_death():
+    (boot,) = boots(
+        ZEPHYR, "ASSERTION FAIL [x] @ test_assert.c:12", "PASS - test_assert", "PROJECT EXECUTION SUCCESSFUL"
+    )
+    assert (boot.fault, boot.fault_after) == (None, None)
+
+
+# --- resets that lie close together -----------------------------------------------------------------------------------
+
+
+def test_an_os_reset_that_came_before_it_was_expected_is_the_boots():
+    """It is noted as late as the configuration says, and the board may be quicker than that."""
+    (boot,) = boots_in(timed([ZEPHYR], 0.542), [Reset(0.11, "pin reset", 0.07), Reset(0.546, OS_RESET, 0.284)])
+    assert (boot.reset, boot.banner_after) == (OS_RESET, 0.0)
+
+
+def test_a_boot_that_began_while_the_next_reset_was_asked_for_is_the_one_befores():
+    boots_of = boots_in(
+        timed([ZEPHYR, "", ZEPHYR], 0.3, 0.2), [Reset(0.2, "pin reset", 0.1), Reset(0.5, "pin reset", 0.2)]
+    )
+    assert [(boot.reset, boot.began) for boot in boots_of] == [("pin reset", 0.2), ("pin reset", 0.5)]
+
+
+def test_boots_without_any_reset_are_read():
+    (boot,) = boots_in(timed([ZEPHYR]), [])
+    assert boot.reset == ""
+
+
+def test_resets_without_any_boot_are_none():
+    assert boots_in([], [Reset(0.1, "pin reset", 0.0), Reset(0.2, OS_RESET, 0.1)]) == []
+
+
+def test_a_loop_is_told_in_two_lines():
+    """Whatever time each of its boots took."""
+    lines = [TimedLine(number**2 / 1000, line) for number, line in enumerate(30 * [ZEPHYR, *FAULT])]
+    first, more = in_words(boots_in(lines)).splitlines()
+    assert first.startswith("    0.000 s no reset by this host noted: 'Zephyr OS build v4.4.0'; fault 0.001 s after")
+    assert more.strip() == "the same 29 times more, the last at 13.456 s"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_nrfdfu.board.console import Console, ConsoleView, Expected, NothingSeen, Unwanted
+from pytest_nrfdfu.board.console_text import present, settled, size_of
 from pytest_nrfdfu.board.line_times import LineTimes
 from pytest_nrfdfu.errors import PortGone, UartError
 
@@ -124,9 +125,7 @@ def test_the_end_of_a_match_is_known_in_any_noise(before, between, behind, step)
     for start in range(0, len(data), step):
         console.write(data[start : start + step])
     view.expect("<<MARK1>>", timeout=0)
-    assert view.expect(r"(?s)\A(.*?)<<MARK2>>", timeout=0)[1] == between.decode("utf-8", "backslashreplace").replace(
-        "\r\n", "\n"
-    )
+    assert view.expect(r"(?s)\A(.*?)<<MARK2>>", timeout=0)[1] == present(between)
 
 
 def test_old_text_is_dropped_and_the_new_is_still_found():
@@ -286,8 +285,10 @@ def test_the_times_of_dropped_lines_are_dropped():
     times = LineTimes()
     times.note(b"one\ntwo\nthree\n", 0, 1.0)
     times.drop(5)
-    assert times.at(3) is None
-    assert times.at(5) == times.at(8) == 1.0, "that of a line of which a part is left stays"
+    times.note(b"four\n", 14, 2.0)
+    assert times.since(5) == [1.0, 1.0, 2.0], "that of a line of which a part is left stays"
+    assert times.since(8) == times.since(13) == [1.0, 2.0]
+    assert len(times) == 3
 
 
 @given(st.lists(st.binary(max_size=20), max_size=10))
@@ -326,3 +327,117 @@ def test_an_own_banner_is_known():
     view = ConsoleView(console, "dk-07", banner="^Pump ready$")
     console.write(b"Pump ready\n")
     assert [boot.application_banner for boot in view.boots] == ["Pump ready"]
+
+
+# --- what terminals do not show ---------------------------------------------------------------------------------------
+
+COLOURED = b"[00:00:05.979,000] \x1b[1;31m<err> app: failed\x1b[0m\r\n\x1b[1;32muart:~$ \x1b[m"
+
+
+def test_colours_are_no_text():
+    """Zephyr colours its log and its shell's prompt by default."""
+    _, view = view_of(COLOURED)
+    assert view.text == "[00:00:05.979,000] <err> app: failed\nuart:~$ "
+    assert view.expect(r"\] <err> app: failed$", timeout=0)
+    assert view.expect(r"^uart:~\$ $", timeout=0)
+
+
+@pytest.mark.parametrize("step", range(1, 9))
+def test_a_colour_split_over_reads_is_no_text(step):
+    console, view = view_of()
+    for start in range(0, len(COLOURED), step):
+        console.write(COLOURED[start : start + step])
+        with pytest.raises(NothingSeen):
+            view.expect(r"\x1b|\[0?m|1;3", timeout=0)
+    view.expect("failed", timeout=0)
+    assert view.expect(r"\A\nuart", timeout=0), "the end of a match is known behind a colour"
+
+
+def test_a_cursor_that_is_hidden_is_no_text():
+    _, view = view_of(b"\x1b[?25lready\x1b[2K\n")
+    assert view.lines == ["ready"]
+
+
+def test_an_escape_that_begins_no_sequence_is_text():
+    _, view = view_of(b"\x1bx ready\n")
+    assert view.lines == ["\x1bx ready"]
+
+
+def test_a_line_that_ends_with_two_carriage_returns_ends():
+    """printk("...\\r\\n"): Zephyr's console puts another before the newline."""
+    console, view = view_of(b"version 1.2\r\r\nne")
+    assert view.expect(r"^version (.*)$", timeout=0)[1] == "1.2"
+    console.write(b"xt\n")
+    assert view.expect(r"\A\nnext$", timeout=0)
+    assert view.lines == [line.text for line in view.timed_lines] == ["version 1.2", "next"]
+
+
+def test_lines_that_end_with_carriage_returns_alone_are_lines():
+    """A progress bar, for example."""
+    _, view = view_of(b"10 %\r20 %\rdone\r\n")
+    assert view.lines == [line.text for line in view.timed_lines] == ["10 %", "20 %", "done"]
+    assert view.expect("20 %", timeout=0)
+
+
+@given(st.lists(st.sampled_from([b"a", b"\xe9", "é".encode(), b"\r", b"\n", b"\x1b", b"[", b"1;", b"m", b"\xff"])))
+def test_what_has_settled_stays(pieces):
+    whole = b"".join(pieces)
+    for end in range(len(whole) + 1):
+        text = present(settled(whole[:end]))
+        assert text + present(whole[size_of(whole, len(text)) :]) == present(whole)
+
+
+# --- a reader thread that must not be kept waiting --------------------------------------------------------------------
+
+
+class Slow:
+    """A pattern that is still looking while more comes."""
+
+    pattern = "slow"
+
+    def __init__(self, console):
+        self.console = console
+        self.wrote = []
+
+    def search(self, text):
+        writer = threading.Thread(target=self.console.write, args=(b"more\n",))
+        writer.start()
+        writer.join(10)
+        self.wrote.append(not writer.is_alive())
+        return re.search("more\nmore\n", text)
+
+
+def test_a_search_keeps_nobody_from_writing():
+    console, _ = view_of(b"some\n")
+    slow = Slow(console)
+    assert console.wait_for(slow, 0, 30)
+    assert slow.wrote == [True, True, True]
+
+
+def test_a_search_that_took_long_is_not_repeated_at_once(monkeypatch):
+    """It takes the longer the more text there is, and a reader thread brings some bytes at a time."""
+    console, _ = view_of(b"some\n")
+    rests = []
+    monkeypatch.setattr("pytest_nrfdfu.board.console.time.sleep", rests.append)
+
+    class Long:
+        def search(self, text):
+            began = time.monotonic()
+            while time.monotonic() < began + 0.01:
+                pass
+            console.write(b"more\n")
+            return re.search("more", text)
+
+    assert console.wait_for(Long(), 0, 60)
+    (rest,) = rests
+    assert rest >= 0.01
+
+
+def test_resets_are_noted_while_others_ask_for_them():
+    console, _ = view_of()
+    threads = [threading.Thread(target=lambda: [console.note_reset("pin reset") for _ in range(200)]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert len(console.resets()) <= 400
+    assert len(console.resets()) == 400

@@ -170,6 +170,10 @@ def test_a_dump_that_was_cut_off_ends_with_other_text():
 def test_what_looks_like_a_dump_is_none():
     assert not faults(
         "***** delaying boot 500ms (per build configuration) *****",
+        "***** default settings *****",
+        "***** self-test: no fault found *****",
+        "FATAL ERROR: default password in use",
+        "the handler prints ASSERTION FAIL and goes on",
         "NON-FATAL ERROR: retrying",
         "no assertion failed",
         "Current thread: 0x20000748 (main)",
@@ -177,11 +181,42 @@ def test_what_looks_like_a_dump_is_none():
     )
 
 
+def test_an_assertion_behind_which_the_firmware_prints_on_was_survived():
+    (fault,) = faults("ASSERTION FAIL [x] @ test.c:12", "\tas the test wants it", "PASS - test_assert")
+    assert fault.survived
+    assert fault.cause == "assertion (x @ test.c:12, as the test wants it), and it went on"
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [[], ["", "  "], ["log of another thread", "E: >>> ZEPHYR FATAL ERROR 4: Kernel panic on CPU 0"], MPU[-1:]],
+)
+def test_an_assertion_that_is_the_last_word_was_not_survived(behind):
+    (fault,) = faults("ASSERTION FAIL [x] @ test.c:12", *behind)
+    assert not fault.survived
+
+
+def test_only_an_assertion_may_be_survived():
+    (fault,) = faults("E: ***** BUS FAULT *****", "[00:00:05.980,000] <inf> radio: still here")
+    assert not fault.survived
+
+
+def test_faults_that_are_alike_are_quoted_once():
+    dump = [f"E: {line}" for line in MPU]
+    other = ["ASSERTION FAIL [x] @ main.c:1", "*** Booting Zephyr OS build v4.4.0 ***"]
+    text = quoted(faults(*dump, *other, *dump, *dump[:-1])).splitlines()
+    assert text.count("  E: ***** MPU FAULT *****") == 1
+    assert text[len(dump) + 1] == "The same 2 times more, the last 26.00 s later"
+    assert text[-1] == "  ASSERTION FAIL [x] @ main.c:1"
+
+
 @pytest.mark.parametrize(
     "line",
     [
         "E: ***** SECURE FAULT *****",
         "E: ***** Debug monitor exception *****",
+        "E: ***** Reserved Exception ( -12) *****",
+        "E: ***** Spurious interrupt (IRQ 61) *****",
         "E: Fault! EXC #3",
         "E: >>> ZEPHYR FATAL ERROR 0: CPU exception on CPU 0",
         "ASSERTION FAIL [x] @ main.c:1",

@@ -30,40 +30,93 @@ def sim(_board, builds):
     return _board
 
 
+def fresh(sim, builds):
+    """A build that is in no slot: where slot 1 holds it, the slot is erased first, which takes seconds."""
+    held = {sim.admin.flash_hash(slot).image_hash for slot in (0, 1)}
+    return next(build for build in builds if build.hash not in held)
+
+
 def slot0(sim):
     return sim.admin.flash_hash()
 
 
 def test_cut_off_in_the_upload_the_old_image_runs(sim, builds):
     old, new, _ = builds
-    cut = Dfu(sim.unit).interrupt(new, at="upload:50%")
+    reports = []
+    cut = Dfu(sim.unit, done=reports.append).interrupt(new, at="upload:50%")
     assert (cut.runs, cut.hash, cut.version, cut.confirmed) == ("old", old.hash, "1.0.0", True)
     assert (cut.at, cut.by, cut.via, cut.swap) == ("upload:50%", "reset", "application", "move")
     assert 0.5 <= cut.cut < 0.6
     assert cut.proof == "the application's image list"
     assert sim.resets()["RESETPIN"] >= 1
     assert slot0(sim).valid
+    (report,) = reports
+    place = f"{cut.cut:.0%} of the upload"
+    assert (report.verified, report.proof, report.hash) == (False, f"cut off at {place}", None)
+    assert (report.cut, report.running) == ("upload:50% by reset", "the old image, version 1.0.0")
+    assert report.confirmed is None, "of the new image it says nothing"
+    assert len(new.image.data) / 2 <= report.bytes < len(new.image.data)
+    assert report.notes[0] == (
+        f"cut off on purpose by reset at {place}; then the old image, version 1.0.0, by the application's image list"
+    )
+    assert sim.unit.holds.startswith("version 1.0.0, shown by the application's image list, after an update that was")
 
 
 @pytest.mark.parametrize(("share", "number"), [(10, 1), (60, 2)])
 def test_cut_off_in_the_swap_the_new_image_runs_whole(sim, builds, share, number):
     """Another image each time: where slot 1 holds it, the slot is erased first, which takes seconds."""
-    old, new, said = builds[0], builds[number], []
-    cut = Dfu(sim.unit, say=said.append).interrupt(new, at=f"swap:{share}%")
+    old, new, said, reports = builds[0], builds[number], [], []
+    cut = Dfu(sim.unit, say=said.append, done=reports.append).interrupt(new, at=f"swap:{share}%")
     assert (cut.runs, cut.hash, cut.confirmed) == ("new", new.hash, False)
     assert share / 100 <= cut.cut
     assert slot0(sim).image_hash == new.hash
     assert slot0(sim).valid
     assert any("cut off by reset at" in step for step in said)
+    assert [(report.verified, report.hash, report.confirmed) for report in reports] == [(True, new.hash, False)]
+    assert reports[0].running == f"the new image, version {new.version}"
     assert Dfu(sim.unit).revert().hash == old.hash
 
 
 def test_cut_off_in_recovery_no_image_is_left(sim, builds):
-    cut = Dfu(sim.unit).interrupt(builds[1], at="upload:50%", via="recovery")
+    reports = []
+    cut = Dfu(sim.unit, done=reports.append).interrupt(builds[1], at="upload:50%", via="recovery")
     assert (cut.runs, cut.hash, cut.version) == ("none", None, "")
     assert cut.proof == "recovery's image list"
+    assert [(report.via, report.verified, report.running) for report in reports] == [
+        ("recovery", False, "no image: in serial recovery")
+    ]
+    assert reports[0].bytes > 0
     assert not slot0(sim).valid
     assert sim.admin.counters()["in_recovery"]
+
+
+@pytest.mark.parametrize("at", ["upload:25%", "upload:90%"])
+def test_a_reset_from_outside_in_the_middle_of_a_line(sim, builds, monkeypatch, at):
+    """As by an emulator's monitor. The rest of the line comes into the boot, and the client goes on at once."""
+
+    def restart(unit, kind):
+        assert kind == "pin"
+        sim.admin.reset_after(received=1, cause="RESETPIN")
+        unit.uart.send(b"\x06\x09AHwDAAB")
+        simulator.wait_until(lambda: sim.admin.counters()["resets"].get("RESETPIN"), "the reset")
+        return True
+
+    monkeypatch.setattr("pytest_nrfdfu.board.interrupt.restart", restart)
+    sim.admin.reset_counters()
+    cut = Dfu(sim.unit).interrupt(fresh(sim, builds), at=at)
+    assert (cut.runs, cut.proof) == ("old", "the application's image list")
+    assert sim.resets() == {"RESETPIN": 1}
+
+
+@pytest.mark.parametrize("uploads", [1, 2, 8])
+def test_an_update_survives_a_reset_from_outside(sim, builds, uploads):
+    """The application has lost the session, and asks for offset 0; the upload begins again, whole."""
+    sim.admin.reset_after(uploads=uploads, cause="RESETPIN")
+    report = Dfu(sim.unit).update(fresh(sim, builds), via="application")
+    assert report.verified
+    assert report.retries + report.resyncs >= 1
+    if uploads > 1:
+        assert report.notes[-1].startswith("the application had been reset: the upload began again at 0")
 
 
 def test_the_last_byte_is_the_new_image(sim, builds):
@@ -73,7 +126,8 @@ def test_the_last_byte_is_the_new_image(sim, builds):
 
 
 def test_what_cannot_be_cut_is_told_before_anything_is_sent(sim, builds):
-    dfu = Dfu(sim.unit)
+    reports = []
+    dfu = Dfu(sim.unit, done=reports.append)
     sim.admin.reset_counters()
     with pytest.raises(ConfigError, match=r"needs a \[power\] table"):
         dfu.interrupt(builds[1], at="upload:50%", by="power")
@@ -87,3 +141,4 @@ def test_what_cannot_be_cut_is_told_before_anything_is_sent(sim, builds):
         dfu.interrupt(builds[0], at="upload:50%")
     assert sim.admin.counters()["upload_requests"] == 0
     assert sim.resets() == {}
+    assert reports == []

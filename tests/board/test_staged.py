@@ -1,5 +1,6 @@
 """Updates that the application stages itself, over a transport that the plugin knows nothing of."""
 
+import re
 import socket
 from contextlib import suppress
 
@@ -7,6 +8,7 @@ import pytest
 import simulator
 
 from board.conftest import make_build, wired
+from pytest_nrfdfu.board.console_evidence import Heard
 from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.errors import HashMismatch, NotBooted, UpdateRefused
 
@@ -48,12 +50,30 @@ class Transport:
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("builds")
-    return {version: make_build(folder, version) for version in ("1.0.0", "1.1.0", "9.9.9")}
+    return {version: make_build(folder, version) for version in ("1.0.0", "1.1.0", "1.2.0", "7.7.7", "9.9.9")}
 
 
-def board(builds, **sim):
+def board(builds, *, boot=None, **sim):
     table = {"image": builds["1.0.0"].path, "staging": True, "application_smp": "full"} | sim
-    return wired(sim=table, boot={"timeout": 4.0})
+    return wired(sim=table, boot=boot or {"timeout": 4.0})
+
+
+def unpaced(sim):
+    """Its swaps take no time, and nobody is to wait for what they would take."""
+    sim.unit.client.link = type(sim.unit.client.link)(baudrate=None, erase_page=0.0, write_word=0.0)
+
+
+def reset_by_probe(sim):
+    """And the application runs."""
+    before = sim.unit.console_uart.console.position
+    sim.unit.rig.reset("pin")
+    simulator.wait_until(lambda: "*** Booting" in sim.unit.console_uart.console.since(before), "the banner")
+    simulator.wait_until(lambda: sim.admin.counters()["program"] == "application", "the application")
+
+
+def slots(sim):
+    """The hashes in both slots, by the simulator's own word."""
+    return tuple(sim.admin.flash_hash(slot).image_hash for slot in (0, 1))
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +165,49 @@ def test_nothing_came(sim, builds):
         pass
 
 
+def test_never_pending_is_the_reports_word(sim, builds):
+    reports = []
+    with pytest.raises(HashMismatch), Dfu(sim.unit, done=reports.append).staged(builds["1.1.0"], timeout=0.5):
+        pass
+    assert [(report.proof, report.running) for report in reports] == [("not seen pending", "not started")]
+    assert sim.unit.holds.startswith("version 1.0.0 (hash ")
+
+
+def test_an_own_reset_is_the_one_after_it_was_pending(sim, builds):
+    """One in the middle of the transfer is the test's: its banner does not count."""
+    new = builds["1.1.0"]
+    with Dfu(sim.unit).staged(new, timeout=20, reset=False) as update:
+        reset_by_probe(sim)
+        with transport(sim) as link:
+            link.stage(new)
+            update.wait_pending()
+            link.ask("reboot")
+    assert update.report.verified
+
+
+def test_another_image_that_was_left_pending_is_named(sim, builds):
+    left, new = builds["1.2.0"], builds["1.1.0"]
+    with transport(sim) as link:
+        link.stage(left)
+    with Dfu(sim.unit).staged(new, timeout=20) as update, transport(sim) as link:
+        link.ask("reset")
+        link.stage(new)
+    assert update.report.verified
+    told = rf"before the transfer slot 1 held version 1\.2\.0 \(hash {left.hash.hex()[:12]}\), which something earlier"
+    assert re.match(told, update.report.notes[1])
+    assert slots(sim) == (new.hash, builds["1.0.0"].hash)
+
+
+def test_another_image_that_was_left_pending_and_stays_is_no_update(sim, builds):
+    """The application schedules nothing, and what an earlier test left is swapped in: that is not the build."""
+    left, new = builds["1.2.0"], builds["1.1.0"]
+    with transport(sim) as link:
+        link.stage(left)
+    told = rf"not seen pending within 0\.5 s: not in slot 1; slot 1 holds version 1\.2\.0 \(hash {left.hash.hex()[:12]}"
+    with pytest.raises(HashMismatch, match=told), Dfu(sim.unit).staged(new, timeout=0.5):
+        pass
+
+
 def test_an_image_that_was_pending_before_is_named(sim, builds):
     """What the transfer did is then not proved, only what was there afterwards."""
     new = builds["1.1.0"]
@@ -169,7 +232,28 @@ def test_a_staged_build_that_faults_is_told(sim, builds):
         link.stage(bad)
     assert "reverted: version 1.0.0" in str(failed.value)
     assert "FATAL ERROR" in str(failed.value)
-    assert [(report.verified, report.via) for report in reports] == [(False, "staged")]
+    assert "on trial" not in str(failed.value), "the way back was gone already"
+    assert [(report.verified, report.via, report.proof) for report in reports] == [
+        (False, "staged", "not seen running")
+    ]
+    old = builds["1.0.0"]
+    assert sim.unit.holds == f"version 1.0.0 (hash {old.hash.hex()[:12]}), shown as active by the application's list"
+
+
+def test_one_that_hangs_is_on_trial(builds):
+    """Its banner came, and its server does not answer: the next reset is the way back, and that is said."""
+    bad = builds["7.7.7"]
+    with board(builds, applications={"7.7.7": "hangs"}, boot={"timeout": 1.0}) as sim:
+        unpaced(sim)
+        with pytest.raises(NotBooted) as failed, Dfu(sim.unit).staged(bad, timeout=20), transport(sim) as link:
+            link.stage(bad)
+        assert (
+            "Unless it was confirmed, version 7.7.7 is on trial: the next reset (board.reset()) brings version"
+            in str(failed.value)
+        )
+        assert sim.unit.holds == "not known: version 7.7.7 was started and not seen running"
+        reset_by_probe(sim)
+        assert sim.admin.flash_hash().image_hash == builds["1.0.0"].hash
 
 
 def test_an_error_in_the_block_is_the_tests_own(sim, builds):
@@ -186,8 +270,16 @@ def test_without_a_server_recovery_shows_slot_1(silent, builds):
         link.stage(new)
     report = update.report
     assert update.pending == "recovery's image list: in slot 1, pending not visible"
-    assert (report.verified, report.running, report.confirmed) == (False, "console", None)
-    assert report.proof == "the application lists no images: only its banner was seen"
+    assert (report.verified, report.confirmed) == (False, None)
+    assert report.running == "console: the application names version 1.1.0"
+    assert report.proof == "the application lists no images: its version was seen, not its hash"
+    assert report.notes[1:] == (
+        "no SMP server: what slot 1 held before was not seen",
+        "seen in slot 1 by recovery's image list, which does not show pending",
+    )
+    assert (
+        silent.unit.holds == f"version 1.1.0 was staged; an application runs, seen by {report.running}, hash not seen"
+    )
     assert silent.admin.flash_hash().image_hash == new.hash
 
 
@@ -197,7 +289,7 @@ def test_without_a_server_a_console_pattern_is_the_weakest_proof(silent, builds)
         link.stage(new)
         silent.admin.noise(b"app: update ready\r\n")
     assert update.pending == "the console pattern 'update (staged|ready)': the weakest proof, the board's own words"
-    assert update.report.running == "console"
+    assert update.report.running == "console: the application names version 1.1.0"
     assert silent.admin.flash_hash().image_hash == new.hash
 
 
@@ -205,3 +297,114 @@ def test_a_console_pattern_that_does_not_come(silent, builds):
     told, dfu = "the console did not show 'never'", Dfu(silent.unit)
     with pytest.raises(HashMismatch, match=told), dfu.staged(builds["1.1.0"], timeout=0.5, pending="never"):
         pass
+
+
+# --- without a server: what the console tells -------------------------------------------------------------------------
+
+LOGS = {"application_smp": "none", "bootloader_log": True}
+
+
+@pytest.fixture(scope="module")
+def _logging(builds):
+    """Its application has no SMP server, by the configuration's word, and its bootloader logs."""
+    with board(builds, boot={"timeout": 4.0, "smp": False}, applications={"9.9.9": "faults"}, **LOGS) as found:
+        yield found
+
+
+@pytest.fixture
+def logging(_logging, builds):
+    with suppress(HashMismatch):  # what a test left pending is swapped in
+        Dfu(_logging.unit).update(builds["1.0.0"])
+    Dfu(_logging.unit).update(builds["1.0.0"], only_if_needed=True)
+    return _logging
+
+
+def test_mcuboots_log_tells_of_the_swap(logging, builds):
+    new = builds["1.1.0"]
+    before = len(logging.unit.transcript())
+    with Dfu(logging.unit).staged(new, timeout=20) as update, transport(logging) as link:
+        link.stage(new)
+        assert "tx" not in {way for _, way, _ in logging.unit.transcript()[before:]}, (
+            "nobody is asked where nobody can answer"
+        )
+    report = update.report
+    assert report.running == "console: MCUboot swapped (test) and started version 1.1.0"
+    assert report.proof == "the application lists no images: MCUboot's swap was seen, not the hash of what runs"
+    assert not report.verified
+    assert slots(logging)[0] == new.hash
+
+
+def test_one_that_was_not_scheduled_does_not_pass(logging, builds):
+    """Recovery's list cannot show pending: the log does."""
+    new, reports = builds["1.1.0"], []
+    told = (
+        r"was in slot 1, and the console tells of the boot after it: MCUboot started version 1\.0\.0 \(swap type none\)"
+        r"\. Look at whether the application schedules it"
+    )
+    dfu = Dfu(logging.unit, done=reports.append)
+    with pytest.raises(NotBooted, match=told), dfu.staged(new, timeout=20), transport(logging) as link:
+        link.send(new.image.data)
+    assert [(report.verified, report.running) for report in reports] == [(False, "another image")]
+    assert logging.unit.holds == "not known: by the console MCUboot started version 1.0.0 (swap type none)"
+    assert slots(logging)[0] == builds["1.0.0"].hash
+
+
+def test_one_that_faults_is_told_with_its_dump(logging, builds):
+    bad = builds["9.9.9"]
+    with pytest.raises(NotBooted) as failed, Dfu(logging.unit).staged(bad, timeout=20), transport(logging) as link:
+        link.stage(bad)
+    text = str(failed.value)
+    assert "ZEPHYR FATAL ERROR" in text
+    assert text.count("reverted") == 1
+    assert slots(logging)[0] == builds["1.0.0"].hash
+
+
+def test_an_old_version_by_the_applications_own_word_does_not_pass(silent, builds):
+    told = r"the console tells of the boot after it: the application that runs names version 1\.0\.0"
+    new, dfu = builds["1.1.0"], Dfu(silent.unit)
+    with pytest.raises(NotBooted, match=told), dfu.staged(new, timeout=20), transport(silent) as link:
+        link.send(new.image.data)
+
+
+def test_where_nothing_tells_which_image_runs_that_is_said(silent, builds, monkeypatch):
+    """A banner without a version, and a bootloader without a log."""
+    monkeypatch.setattr("pytest_nrfdfu.board.staged.heard", lambda *_: Heard())
+    new = builds["1.1.0"]
+    with Dfu(silent.unit).staged(new, timeout=20) as update, transport(silent) as link:
+        link.send(new.image.data)
+    report = update.report
+    assert (report.verified, report.running) == (False, "console")
+    assert report.proof == "the application lists no images: only its banner was seen"
+    assert report.notes[-1].startswith("that this image runs, and not the one before, is not shown")
+
+
+@pytest.mark.parametrize("smp", [None, False])
+def test_a_reset_of_its_own_needs_a_word_for_pending(builds, smp):
+    boot = {"timeout": 4.0} | ({} if smp is None else {"smp": smp})
+    with board(builds, application_smp="none", boot=boot) as sim:
+        simulator.wait_until(lambda: sim.admin.counters()["program"] == "application", "the application")
+        sim.admin.reset_counters()
+        told = r"reset=False .* no SMP server.*Nothing was sent.*Give pending="
+        with pytest.raises(UpdateRefused, match=told), Dfu(sim.unit).staged(builds["1.1.0"], reset=False):
+            pytest.fail("the transfer began")
+        assert sim.resets() == {}
+
+
+def test_what_an_earlier_test_left_pending_is_found_by_the_log(logging, builds):
+    """Serial recovery writes slot 0 and cannot show what waits in slot 1."""
+    left, wanted = builds["1.1.0"], builds["1.2.0"]
+    with transport(logging) as link:
+        link.stage(left)
+    told = r"proved in recovery to hold .*1\.2\.0.*but by its log MCUboot started version 1\.1\.0 \(swap type test\)"
+    with pytest.raises(HashMismatch, match=told):
+        Dfu(logging.unit).update(wanted)
+    assert slots(logging)[0] == left.hash
+
+
+def test_what_an_earlier_test_left_in_slot_1_is_named_where_nothing_tells(silent, builds):
+    left = builds["1.1.0"]
+    with transport(silent) as link:
+        link.send(left.image.data)
+    report = Dfu(silent.unit).update(builds["1.2.0"])
+    (note,) = report.notes
+    assert note.startswith(f"slot 1 holds version 1.1.0 (hash {left.hash.hex()[:12]}): whether it was pending")
