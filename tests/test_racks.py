@@ -10,7 +10,7 @@ import simulator
 import suites
 
 from pytest_nrfdfu.bench.lease_dir import VARIABLE
-from pytest_nrfdfu.outcomes import ExitStatus
+from pytest_nrfdfu.plugin.outcomes import ExitStatus
 from pytest_nrfdfu.sim_admin import SimAdmin
 
 RACK = """
