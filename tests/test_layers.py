@@ -202,6 +202,22 @@ def test_a_simulated_board_starts_without_what_takes_long_to_import():
     assert not (HEAVY - {"serial"} | {"cryptography", "pytest"}) & loaded_by("import pytest_nrfdfu.sim.__main__")
 
 
+def test_a_rig_without_probe_does_without_pyocd():
+    """Whose import is most of what the start of a rig's child takes."""
+    source = """
+from pytest_nrfdfu.board.rig_child import _Server
+
+server = _Server()
+line = {"driver": "command", "assert": ["true"], "release": ["true"]}
+server.start(None, {"recovery": line, "reset": line}, None, ["true"], 0.0)
+server.set_line("recovery", True)
+server.reset("line")
+server.reset("command")
+server.close()
+"""
+    assert not {"pyocd", "pydantic", "pytest"} & loaded_by(source)
+
+
 def test_run_without_boards_stays_light(tmp_path):
     """Neither collecting nor skipping needs what knows boards."""
     (tmp_path / "test_it.py").write_text("def test_it(dfu, build, console): pass")
