@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from pytest_nrfdfu.config_faults import SimFault
-from pytest_nrfdfu.config_lines import Table
+from pytest_nrfdfu.config_switches import BootloaderSwitches
 
 __all__ = ["SimBehaviour", "SimConfig", "SimFault"]
 
@@ -29,7 +29,7 @@ _SWITCHES = frozenset(
 _SINGULAR = {"applications": "--application", "faults": "--fault"}
 
 
-class SimConfig(Table):
+class SimConfig(BootloaderSwitches):
     """A simulated board, started for each process that needs one. The keys are the simulator's options."""
 
     bootloader: str = "ncs-2.6"
@@ -44,12 +44,6 @@ class SimConfig(Table):
     detect_delay: float | None = None
     wait_for_dfu: float | None = Field(default=None, ge=0)
     """Seconds of the window of the entrance wait-for-dfu."""
-    hash: bool | None = None
-    image_state: bool | None = None
-    slot_info: bool | None = None
-    echo: bool | None = None
-    params: bool | None = None
-    direct_upload: bool | None = None
     fifo: int | None = None
     stall: Literal["none", "erase", "erase+write"] | None = None
     drop_rate: float | None = Field(default=None, ge=0, le=1)

@@ -20,6 +20,7 @@ LAYERS = [
     {"config"},
     {"config_types"},
     {"config_sim"},
+    {"config_switches"},
     {"config_lines", "config_faults"},
     {"config_errors"},
     {"smp", "image"},
