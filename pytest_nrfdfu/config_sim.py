@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from pytest_nrfdfu.config_faults import SimFault
-from pytest_nrfdfu.config_lines import Table
+from pytest_nrfdfu.config_switches import BootloaderSwitches
 from pytest_nrfdfu.image.format import Version
 
 __all__ = ["SimBehaviour", "SimConfig", "SimFault"]
@@ -37,7 +37,7 @@ def _check_version(text: str) -> str:
     return text
 
 
-class SimConfig(Table):
+class SimConfig(BootloaderSwitches):
     """A simulated board, started for each process that needs one. The keys are the simulator's options."""
 
     bootloader: str = "ncs-2.6"
@@ -52,12 +52,6 @@ class SimConfig(Table):
     detect_delay: float | None = None
     wait_for_dfu: float | None = Field(default=None, ge=0)
     """Seconds of the window of the entrance wait-for-dfu."""
-    hash: bool | None = None
-    image_state: bool | None = None
-    slot_info: bool | None = None
-    echo: bool | None = None
-    params: bool | None = None
-    direct_upload: bool | None = None
     fifo: int | None = None
     stall: Literal["none", "erase", "erase+write"] | None = None
     drop_rate: float | None = Field(default=None, ge=0, le=1)

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from pytest_nrfdfu.config_lines import CommandLine, GpioLine, LineConfig, SerialLine, Table
 from pytest_nrfdfu.config_sim import SimConfig
+from pytest_nrfdfu.config_switches import BootloaderSwitches
 from pytest_nrfdfu.image.bootloader import BootloaderProfile, Swap, overlay, profile
 
 __all__ = [
@@ -228,19 +229,13 @@ class BootConfig(Table):
     """Seconds from the answer to an OS reset until the board resets (CONFIG_MCUMGR_GRP_OS_RESET_MS)."""
 
 
-class BootloaderConfig(Table):
+class BootloaderConfig(BootloaderSwitches):
     """The bootloader on the board: a profile, and what differs from it."""
 
     profile: str = "ncs-2.6"
     receive_size: int | None = Field(default=None, ge=96)
     line_length: int | None = Field(default=None, ge=16)
     line_buffers: int | None = Field(default=None, ge=2)
-    hash: bool | None = None
-    image_state: bool | None = None
-    slot_info: bool | None = None
-    echo: bool | None = None
-    params: bool | None = None
-    direct_upload: bool | None = None
     erase_progressively: bool | None = None
     wait_for_dfu: float | None = Field(default=None, ge=0)
     """Seconds that it waits for SMP before it starts the application (CONFIG_BOOT_SERIAL_WAIT_FOR_DFU_TIMEOUT)."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nrfdfu.errors import ConfigError, HashMismatch, SmpError, UartError
-from pytest_nrfdfu.options import LEASE_TIMEOUT, RETIRE_AFTER, target_settings
+from pytest_nrfdfu.plugin.options import LEASE_TIMEOUT, RETIRE_AFTER, target_settings
 from pytest_nrfdfu.report import BOARDS, POOL, REFLASH, SELECTION, Steps, remember
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ SLOW = (
     "test_plugin_reports",
     "test_racks",
     "test_plugin_kill",
+    "test_diagnosis",
     "test_entry_table",
     "test_readme",
     "test_virtual_window",
@@ -27,6 +28,7 @@ SLOW = (
     "test_builds_matrix",
     "test_report_html",
     "test_cli_doctor",
+    "test_board",
 )
 """Modules with tests of many seconds: they begin first, so that no worker is left with one at the end."""
 

@@ -75,7 +75,7 @@ def test_flashed_uploads_only_when_needed(suite):
     suite.tests(FLASHED)
     result = suite.run("--board", "fast", "--build", "app.bin")
     result.assert_outcomes(passed=7, failed=1)
-    rows = [line.split()[5:7] for line in result.outlines if re.match(r"fast +app +app +1\.2\.3 ", line)]
+    rows = [line.split()[6:8] for line in result.outlines if re.match(r"fast +app +app +1\.2\.3 ", line)]
     assert [" ".join(row) for row in rows if row[0] == "none"] == ["none sent"] * 2
     assert [row[0] for row in rows] == ["5552", "none", "none", "5552"]
     result.stdout.fnmatch_lines(["fast app: the board held this image already: nothing was uploaded"])

@@ -14,23 +14,13 @@ PACKAGE = Path(__file__).parents[1] / "pytest_nrfdfu"
 NAME = PACKAGE.name
 
 LAYERS = [
-    {
-        "plugin",
-        "fixtures",
-        "report",
-        "options",
-        "workers",
-        "scheduling",
-        "outcomes",
-        "cli",
-        "hil_suite",
-        "host_conformance",
-    },
+    {"plugin", "fixtures", "report", "cli", "hil_suite", "host_conformance"},
     {"bench"},
     {"board", "wire", "sim", "sim_admin"},
     {"config"},
     {"config_types"},
     {"config_sim"},
+    {"config_switches"},
     {"config_lines", "config_faults"},
     {"config_errors"},
     {"smp", "image"},
@@ -40,7 +30,7 @@ LAYERS = [
 configuration names a bootloader's profile, and those are kept in `image.bootloader`."""
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 
-MAY_IMPORT_PYTEST = {"plugin", "fixtures", "report", "options", "workers", "outcomes", "hil_suite", "host_conformance"}
+MAY_IMPORT_PYTEST = {"plugin", "fixtures", "report", "hil_suite", "host_conformance"}
 NOT_IN_SANS_IO = {"serial", "pyocd", "pytest", "threading", "time", "socket", "asyncio", "subprocess", "selectors"}
 SANS_IO = {"smp", "image"}
 RIG_ONLY = {"pyocd", "gpiod"}
@@ -152,6 +142,7 @@ def names_of_the_package():
         ("smp and image do no input, output or waiting", "smp.upload", "import time"),
         ("smp and image do no input, output or waiting", "image.build", "def f():\n    from serial import tools"),
         ("only the top imports pytest", "board.dfu", "import pytest"),
+        ("only the top imports pytest", "options", "from _pytest.config import Config"),
         ("pyocd and gpiod live in the rig's child", "board.board", "from pyocd.core import helpers"),
         ("nothing imports the simulator", "bench.pool", "from pytest_nrfdfu import sim"),
         ("nothing imports the simulator", "bench.pool", "from ..sim.chip import Chip"),
@@ -180,7 +171,24 @@ HEAVY = {"pyocd", "serial", "cbor2", "pydantic", "crcmod", "gpiod"}
 
 
 def test_plugin_imports_only_the_standard_library_and_pytest():
-    more = loaded_by("import pytest_nrfdfu.plugin") - loaded_by("import pytest")
+    """Its hooks are in modules that it registers when it is asked for its options."""
+    source = """
+import pytest_nrfdfu.plugin as plugin
+
+class Manager:
+    def register(self, module, name):
+        modules.append(module)
+
+class Group:
+    def getgroup(self, *words): return self
+    def addini(self, *words, **more): pass
+    def addoption(self, *words, **more): pass
+
+modules = []
+plugin.pytest_addoption(Group(), Manager())
+assert len(modules) >= 6, modules
+"""
+    more = loaded_by(source) - loaded_by("import pytest")
     assert more - set(sys.stdlib_module_names) == {NAME}
 
 
@@ -193,6 +201,22 @@ def test_public_names_are_imported_on_use():
 def test_a_simulated_board_starts_without_what_takes_long_to_import():
     """Each run with a simulated board starts one, and the project's own tests start hundreds."""
     assert not (HEAVY - {"serial"} | {"cryptography", "pytest"}) & loaded_by("import pytest_nrfdfu.sim.__main__")
+
+
+def test_a_rig_without_probe_does_without_pyocd():
+    """Whose import is most of what the start of a rig's child takes."""
+    source = """
+from pytest_nrfdfu.board.rig_child import _Server
+
+server = _Server()
+line = {"driver": "command", "assert": ["true"], "release": ["true"]}
+server.start(None, {"recovery": line, "reset": line}, None, ["true"], 0.0)
+server.set_line("recovery", True)
+server.reset("line")
+server.reset("command")
+server.close()
+"""
+    assert not {"pyocd", "pydantic", "pytest"} & loaded_by(source)
 
 
 def test_run_without_boards_stays_light(tmp_path):

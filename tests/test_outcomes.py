@@ -3,7 +3,7 @@
 import pytest
 import suites
 
-from pytest_nrfdfu.outcomes import ExitStatus
+from pytest_nrfdfu.plugin.outcomes import ExitStatus
 
 HELD = "[recovery]\nentry = ['smp']\n" + "".join(
     f"[[unit]]\nid = 'dk-{n}'\nuart.port = '/dev/none-{n}'\ndisabled = 'a bad cable'\n" for n in range(2)
@@ -27,7 +27,7 @@ from types import SimpleNamespace
 
 import pytest
 from pytest_nrfdfu.errors import ProbeError
-from pytest_nrfdfu.outcomes import BOARDS, POOL
+from pytest_nrfdfu.plugin.outcomes import BOARDS, POOL
 
 
 @pytest.fixture
@@ -38,7 +38,8 @@ def two(request):
     request.config.stash[POOL] = pool
     request.node.stash[BOARDS] = [
         SimpleNamespace(
-            unit=f"rack:dk-{n}", config=SimpleNamespace(simulated=True), console=SimpleNamespace(text=""),
+            unit=f"rack:dk-{n}", config=SimpleNamespace(simulated=True),
+            console=SimpleNamespace(text="", faults=(), boots=()),
             forget=lambda why: None, exchanges=lambda **_: [], traffic=lambda **_: [],
         )
         for n in (1, 10)
@@ -105,7 +106,7 @@ def test_body(request):
 
 
 def fails(request):
-    from pytest_nrfdfu.options import folder, number
+    from pytest_nrfdfu.plugin.options import folder, number
     from pytest_nrfdfu.bench.choice import choose
     from pytest_nrfdfu.config import Catalogue, shipped_configs
     choose(["no-such"], Catalogue([shipped_configs()]))  # the line that calls

@@ -4,35 +4,12 @@ import re
 from contextlib import ExitStack
 
 import pytest
+import racks
 import simulator
 import suites
 
 from pytest_nrfdfu.sim_admin import SimAdmin
 
-BOARD = """
-[uart]
-baudrate = 1_000_000
-wait = 0
-
-[recovery]
-entry = ["gpio"]
-timeout = 1.5
-
-[boot]
-smp = false
-
-[images.app]
-slot_size = 0x70000
-"""
-UNIT = """
-[[unit]]
-id = "{id}"
-uart.port = "{uart}"
-probe.unique_id = "{probe}"
-recovery.line = {{ driver = "serial", port = "{control}", line = "rts" }}
-{more}
-"""
-DEAD = {"uart": "/dev/no-such-port", "probe": "remote:127.0.0.1:1", "control": "/dev/no-such-line"}
 TESTS = """
 import pytest
 
@@ -48,14 +25,12 @@ RETIRED = re.compile(r"^night:(\S+) was retired: (.*)$", re.MULTILINE)
 @pytest.fixture
 def rack(pytester, monkeypatch):
     suite = suites.make(pytester, monkeypatch)
-    fast = ("--baudrate", 1_000_000, "--flash-timing", "none")
     kinds = {"flaky": ("--drop-rate", 0.05), "locked": ("--locked",), **{f"dk-{n}": () for n in range(5)}}
     with ExitStack() as stack:
-        boards = {name: stack.enter_context(simulator.running(*fast, *more)) for name, more in kinds.items()}
+        boards = {name: stack.enter_context(simulator.running(*racks.FAST, *more)) for name, more in kinds.items()}
         more = {"locked": 'recovery.entry = ["boot-mode"]'}
-        units = [UNIT.format(id="dead", more="", **DEAD)]
-        units += [UNIT.format(id=name, more=more.get(name, ""), **board.endpoints) for name, board in boards.items()]
-        suite.add_board("night", BOARD + "".join(units))
+        units = [racks.unit(name, board.endpoints, more.get(name, "")) for name, board in boards.items()]
+        suite.add_board("night", racks.board("timeout = 1.5") + racks.DEAD + "".join(units))
         suite.tests(TESTS)
         admins = [stack.enter_context(SimAdmin(board["admin"])) for board in boards.values()]
         yield suite, admins

@@ -6,43 +6,13 @@ import sys
 from contextlib import ExitStack
 
 import pytest
+import racks
 import simulator
 import suites
 
 from pytest_nrfdfu.bench.lease_dir import VARIABLE
-from pytest_nrfdfu.outcomes import ExitStatus
+from pytest_nrfdfu.plugin.outcomes import ExitStatus
 from pytest_nrfdfu.sim_admin import SimAdmin
-
-RACK = """
-compatible = ["nrf5340dk"]
-
-[uart]
-baudrate = 1_000_000
-wait = 0
-
-[recovery]
-entry = ["gpio"]
-reset = "pin"
-
-[boot]
-smp = false
-""" + suites.SLOT.replace("slot_address = 0x10000\n", "")
-
-UNIT = """
-[[unit]]
-id = "dk-{n}"
-uart.port = "{uart}"
-probe.unique_id = "{probe}"
-recovery.line = {{ driver = "serial", port = "{control}", line = "rts" }}
-"""
-
-DEAD = """
-[[unit]]
-id = "dead"
-uart.port = "/dev/no-such-port"
-probe.unique_id = "remote:127.0.0.1:1"
-recovery.line = { driver = "serial", port = "/dev/no-such-line", line = "rts" }
-"""
 
 TESTS = """
 import pytest
@@ -57,15 +27,14 @@ class Rack:
     """Simulated boards that somebody started by hand, as the units of one board."""
 
     def __init__(self, suite, stack, count):
-        arguments = ("--baudrate", 1_000_000, "--flash-timing", "none")
-        self.processes = [stack.enter_context(simulator.running(*arguments)) for _ in range(count)]
+        self.processes = [stack.enter_context(simulator.running(*racks.FAST)) for _ in range(count)]
         self.admins = [stack.enter_context(SimAdmin(process["admin"])) for process in self.processes]
-        self.units = [UNIT.format(n=n, **process.endpoints) for n, process in enumerate(self.processes)]
+        self.units = [racks.unit(f"dk-{n}", process.endpoints) for n, process in enumerate(self.processes)]
         self.suite = suite
         self.write(*self.units)
 
     def write(self, *units):
-        self.suite.add_board("rack", RACK + "".join(units))
+        self.suite.add_board("rack", racks.board() + "".join(units))
 
     def shares(self):
         """Whether two have ever been at one of the boards at once."""
@@ -158,7 +127,7 @@ def test_two_runs_share_a_pool_and_a_third_is_told_who_has_it(suite, rack):
 def test_a_dead_unit_costs_no_test(suite, rack, workers):
     """It is tried twice, then retired and named; with workers, whoever had it gets the next that comes free."""
     units = rack(1)
-    units.write(DEAD, *units.units)
+    units.write(racks.DEAD, *units.units)
     suite.tests(TESTS.format(count=5))
     result = suite.run("--board", "rack", "--build", "app.bin", *workers)
     result.assert_outcomes(passed=5)
@@ -177,7 +146,7 @@ def test_every_worker_has_a_unit_of_its_own(suite, rack):
 
 
 def test_more_workers_than_units(suite):
-    suite.add_board("rack", RACK + DEAD + DEAD.replace('"dead"', '"gone"') + "disabled = 'no cable'\n")
+    suite.add_board("rack", racks.board() + racks.DEAD + racks.dead("gone", "disabled = 'no cable'"))
     suite.tests(TESTS.format(count=2))
     text = suites.usage_error(suite.run_inside("--board", "rack", "--build", "app.bin", "-n", "2"))
     assert "-n 2: every worker needs a unit of its own" in text

@@ -11,10 +11,11 @@ import hosts
 import pytest
 import simulator
 
-from pytest_nrfdfu import cli, options
+from pytest_nrfdfu import cli
 from pytest_nrfdfu.board.ports import check
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.config_types import Entry, ResetKind
+from pytest_nrfdfu.plugin import options
 
 README = Path(__file__).parent.parent / "README.md"
 CI = README.parent / ".ci" / "run"

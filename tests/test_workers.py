@@ -3,7 +3,7 @@
 import pytest
 import suites
 
-from pytest_nrfdfu.workers import scope_of
+from pytest_nrfdfu.plugin.workers import scope_of
 
 LABELS = {"rack": False, "rack:dk-1": True, "rack:dk-10": True, "nrf5340dk": True, "nrf5340dk-sim": False}
 ALONE = None

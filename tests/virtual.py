@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pytest_nrfdfu.sim.board import SimBoard
 from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.codec import Request, Response, decode, encode
 from pytest_nrfdfu.smp.exchange import Exchange, Sequence, Transmission
 from pytest_nrfdfu.smp.messages import EchoRequest, ImageStateRead, ImageStates
 from pytest_nrfdfu.smp.timing import Link, RoundTrip
@@ -12,6 +13,39 @@ from pytest_nrfdfu.smp.upload import Limits, Upload
 
 _GIVE_UP = 3600.0
 """Virtual seconds after which something hangs."""
+
+
+class PlainHost:
+    """Asks one thing after the other and repeats nothing. `now` is in virtual seconds; bytes take no time."""
+
+    def __init__(self, board: SimBoard) -> None:
+        self.board = board
+        self.machine = board.machine
+        self.now = 0.0
+        self.text = b""
+        """The console text that has come."""
+        self.decoder = console.Decoder()
+
+    def wait(self, seconds: float) -> list[bytes]:
+        """Let time pass, until packets come at most; these."""
+        until, packets = self.now + seconds, []
+        while not packets and (event := self.machine.next_event()) is not None and event <= until:
+            self.now = event
+            for item in self.decoder.feed(self.machine.advance(event)):
+                if isinstance(item, console.Packet):
+                    packets.append(item.data)
+                else:
+                    self.text += item.data
+        if not packets:
+            self.now = until
+            self.machine.advance(until)
+        return packets
+
+    def exchange(self, request: Request, patience: float) -> Response | None:
+        """The response, or None after so many seconds."""
+        self.machine.receive(console.encode(encode(request, 1)), self.now)
+        packets = self.wait(patience)
+        return decode(packets[0]) if packets else None
 
 
 class VirtualHost:

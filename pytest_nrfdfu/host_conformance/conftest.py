@@ -16,7 +16,7 @@ from pytest_nrfdfu.host_conformance import images
 from pytest_nrfdfu.host_conformance.host import Host, Run
 from pytest_nrfdfu.host_conformance.observed import Observed
 from pytest_nrfdfu.image.build import Build, load
-from pytest_nrfdfu.options import asked, number, target_settings
+from pytest_nrfdfu.plugin.options import asked, number, target_settings
 from pytest_nrfdfu.report import SELECTION
 
 if TYPE_CHECKING:

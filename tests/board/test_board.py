@@ -4,12 +4,14 @@ import json
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 import simulator
 from simulator import DEADLINE, wait_until
 
 from board.conftest import answer, wired
+from board.shelf import Kept, of_this_module
 from pytest_nrfdfu.board.board import Board
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.unit import Unit
@@ -27,6 +29,8 @@ from pytest_nrfdfu.errors import (
 from pytest_nrfdfu.sim_admin import SimAdmin
 from pytest_nrfdfu.smp.header import Group
 from pytest_nrfdfu.smp.timing import RoundTrip
+
+shelf = of_this_module()
 
 
 @pytest.fixture
@@ -232,14 +236,25 @@ class Powered:
     board: Board
 
 
+@pytest.fixture
+def powered(shelf, builds, tmp_path_factory):
+    """What lends a board of this module whose supply is switched by commands."""
+    return partial(_powered, shelf, tmp_path_factory, builds[0])
+
+
 @contextmanager
-def powered(folder, build, *, usb=False, **tables):
+def _powered(shelf, folders, build, *, usb=False, **tables):
     """`usb`: the supply is the USB cable that carries the probe and the port."""
-    link = folder / "uart"
-    options = ("--baudrate", 0, "--flash-timing", "none", "--image", build.path, "--uart-link", link)
-    with ExitStack() as stack:
-        process = stack.enter_context(simulator.running(*options))
-        admin = stack.enter_context(SimAdmin(process["admin"]))
+
+    def start():
+        link = folders.mktemp("powered") / "uart"
+        options = ("--baudrate", 0, "--flash-timing", "none", "--image", build.path, "--uart-link", link)
+        with ExitStack() as stack:
+            process = stack.enter_context(simulator.running(*options))
+            process.link = link
+            return Kept(process, stack.enter_context(SimAdmin(process["admin"])), stack.pop_all())
+
+    def settings(process):
         switch = [
             sys.executable,
             "-m",
@@ -248,18 +263,18 @@ def powered(folder, build, *, usb=False, **tables):
             "set_power",
             f"usb={json.dumps(usb)}",
         ]
-        settings = {
+        found = {
             "board": "powered",
-            "uart": {"port": str(link), "baudrate": 1_000_000},
+            "uart": {"port": str(process.link), "baudrate": 1_000_000},
             "probe": {"unique_id": process["probe"]},
             "recovery": {"entry": ["gpio"], "reset": "power", "line": serial_line(process)},
             "power": {"on": [*switch, "on=true"], "off": [*switch, "on=false"], "settle": 0.01, "takes_usb": usb},
             **tables,
         }
-        unit = Unit("powered", BoardConfig.model_validate(settings))
-        stack.callback(unit.close)
-        unit.open()
-        yield Powered(unit, admin, Board(unit))
+        return BoardConfig.model_validate(found)
+
+    with shelf.borrow("powered", start, settings) as lent:
+        yield Powered(lent.unit, lent.admin, Board(lent.unit))
 
 
 def serial_line(process):
@@ -267,8 +282,8 @@ def serial_line(process):
 
 
 @pytest.mark.parametrize("usb", [False, True])
-def test_power_is_switched_and_what_was_proved_is_forgotten(tmp_path, builds, usb):
-    with powered(tmp_path, builds[0], usb=usb) as bench:
+def test_power_is_switched_and_what_was_proved_is_forgotten(powered, builds, usb):
+    with powered(usb=usb) as bench:
         unit, board = bench.unit, bench.board
         unit.remember(builds[0].hash, "version 1.0.0")
         board.power.off()
@@ -294,8 +309,8 @@ def test_power_is_switched_and_what_was_proved_is_forgotten(tmp_path, builds, us
 
 
 @pytest.mark.parametrize("usb", [False, True])
-def test_a_test_that_leaves_power_off_leaves_it_on_to_the_next(tmp_path, builds, usb):
-    with powered(tmp_path, builds[0], usb=usb) as bench:
+def test_a_test_that_leaves_power_off_leaves_it_on_to_the_next(powered, usb):
+    with powered(usb=usb) as bench:
         bench.board.power.off()
         bench.board.release()
         assert bench.admin.counters()["powered"]
@@ -305,9 +320,9 @@ def test_a_test_that_leaves_power_off_leaves_it_on_to_the_next(tmp_path, builds,
 
 @pytest.mark.parametrize("usb", [False, True])
 @pytest.mark.parametrize("switch", ["off", "cycle"])
-def test_ports_are_closed_before_their_power_goes(tmp_path, builds, monkeypatch, usb, switch):
+def test_ports_are_closed_before_their_power_goes(powered, monkeypatch, usb, switch):
     """Else the system gives them another name when they are back."""
-    with powered(tmp_path, builds[0], usb=usb) as bench:
+    with powered(usb=usb) as bench:
         seen = []
         for method in ("power", "power_cycle"):
             monkeypatch.setattr(bench.unit.rig, method, lambda *_: seen.append(bench.unit.uart.is_open))
@@ -315,35 +330,34 @@ def test_ports_are_closed_before_their_power_goes(tmp_path, builds, monkeypatch,
         assert seen == [not usb]
 
 
-def test_recovery_is_entered_by_a_power_cycle_that_takes_usb_along(tmp_path, builds):
-    with powered(tmp_path, builds[0], usb=True) as bench:
+def test_recovery_is_entered_by_a_power_cycle_that_takes_usb_along(powered):
+    with powered(usb=True) as bench:
         bench.admin.reset_counters()
         assert enter(bench.unit).method == "gpio"
         assert bench.admin.counters()["resets"] == {"POWER_ON": 1}
 
 
-def test_power_without_a_way_back_for_the_port_is_an_error(tmp_path, builds):
-    with powered(tmp_path, builds[0], usb=True) as bench:
+def test_power_without_a_way_back_for_the_port_is_an_error(powered):
+    with powered(usb=True) as bench:
         power = bench.unit.config.power.model_copy(update={"usb_timeout": 0.3})
         bench.unit.config = bench.unit.config.model_copy(update={"power": power})
         bench.board.power.off()
-        (tmp_path / "uart").unlink(missing_ok=True)
-        bench.unit.uart.port = str(tmp_path / "another")
+        bench.unit.uart.port += "-of-another-name"
         with pytest.raises(PortGone):
             bench.board.power.on()
 
 
-def test_a_board_without_probe_may_be_reset_by_its_power(tmp_path, builds):
-    with powered(tmp_path, builds[0], probe=None) as bench:
+def test_a_board_without_probe_may_be_reset_by_its_power(powered):
+    with powered(probe=None) as bench:
         bench.admin.reset_counters()
         assert bench.board.reset() == "console"
         assert bench.admin.counters()["resets"] == {"POWER_ON": 1}
 
 
-def test_a_board_without_probe_may_be_reset_by_a_command(tmp_path, builds):
+def test_a_board_without_probe_may_be_reset_by_a_command(powered, tmp_path):
     press = ["touch", str(tmp_path / "pressed")]
     tables = {"probe": None, "power": None, "reset": {"command": press}}
-    with powered(tmp_path, builds[0], **tables, recovery={"entry": ["smp"], "reset": "command"}) as bench:
+    with powered(**tables, recovery={"entry": ["smp"], "reset": "command"}) as bench:
         assert bench.board.reset(wait=False) == ""
         assert (tmp_path / "pressed").exists()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from board.conftest import FarEnd, answer, wait_for_text, wired
+from board.shelf import of_this_module
 from pytest_nrfdfu.board.boot import Restart, banner_line, boot, wait_running
 from pytest_nrfdfu.board.boot_story import dump, told
 from pytest_nrfdfu.board.console import ConsoleView
@@ -16,6 +17,7 @@ from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.errors import HashMismatch, NotBooted, PortGone
 from pytest_nrfdfu.smp.header import Group
 
+shelf = of_this_module()
 BANNER = b"*** Booting Zephyr OS build v4.4.0 ***\r\n"
 
 
@@ -180,10 +182,10 @@ def test_a_bootloader_that_was_woken_once_is_reset_once_more(far, no_rig_unit, b
 
 
 @pytest.mark.parametrize("smp", [None, True])
-def test_a_bootloader_that_waits_for_an_update_is_not_kept_waiting(builds, smp):
+def test_a_bootloader_that_waits_for_an_update_is_not_kept_waiting(shelf, builds, smp):
     sim = {"image": builds[0].path, "entrance": ["gpio", "wait-for-dfu"]}
     tables = {"boot": {"smp": smp, "timeout": 6.0 if smp is None else 3.0}}
-    with wired(sim=sim, **tables) as waiting:
+    with shelf.lend(sim, **tables) as waiting:
         enter(waiting.unit)
         waiting.admin.reset_counters()
         if smp is None:

@@ -6,6 +6,7 @@ import firmware
 import pytest
 
 from board.conftest import as_new, wired
+from board.shelf import of_this_module
 from pytest_nrfdfu.board import dfu as dfu_module
 from pytest_nrfdfu.board.dfu import Dfu, Recovery
 from pytest_nrfdfu.board.plan import check_image, misfit
@@ -13,6 +14,8 @@ from pytest_nrfdfu.config_types import ImageConfig
 from pytest_nrfdfu.errors import ConfigError, HashMismatch, ImageError, NotBooted, UploadFailed
 from pytest_nrfdfu.image.build import APP, Build, load
 from pytest_nrfdfu.image.mcuboot import largest_image
+
+shelf = of_this_module()
 
 
 class _BrokenOffError(Exception):
@@ -386,10 +389,10 @@ def test_a_warning_is_given_once(sim, builds, monkeypatch):
 
 
 @pytest.fixture
-def asked(builds):
+def asked(shelf, builds):
     """A board whose only way into recovery is to ask its application."""
     sim = {"image": builds[0].path, "entrance": ["boot-mode"], "application_smp": "full"}
-    with wired(sim=sim, recovery={"entry": ["smp"], "timeout": 3.0}) as board:
+    with shelf.lend(sim, recovery={"entry": ["smp"], "timeout": 3.0}) as board:
         yield board
 
 

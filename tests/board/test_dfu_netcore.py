@@ -2,7 +2,7 @@
 
 import random
 import struct
-from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import builds
 import cbor2
@@ -10,16 +10,14 @@ import firmware
 import pytest
 import simulator
 
-from board.conftest import Wired, config, wired
-from pytest_nrfdfu.bench.simulator import Simulator
+from board.shelf import of_this_module
 from pytest_nrfdfu.board.dfu import Dfu, Recovery
-from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config_types import BootloaderConfig
 from pytest_nrfdfu.errors import ImageError
 from pytest_nrfdfu.image.build import load
-from pytest_nrfdfu.sim_admin import SimAdmin
 from pytest_nrfdfu.smp.header import HEADER_SIZE, Header
 
+shelf = of_this_module()
 UNSEEN = "the bootloader's list cannot show the network core"
 DIRECT = {"network_core": True, "images": 2, "direct_upload": True, "pcd_delay": 0.0}
 """Two images and direct upload: the network core is number 3."""
@@ -54,8 +52,10 @@ def net_alone(tmp_path):
     return load(builds.bin_file(tmp_path / "net.signed.bin", net_image()))
 
 
-def board(sim, **tables):
-    return wired(sim=sim, boot={"smp": False}, **tables)
+@pytest.fixture
+def board(shelf):
+    """What lends a board of this module."""
+    return partial(shelf.lend, boot={"smp": False})
 
 
 def packets(sim, direction):
@@ -82,7 +82,7 @@ def untouched(sim):
 # --- both images ----------------------------------------------------------------------------------------------------
 
 
-def test_one_update_of_both_cores(tmp_path):
+def test_one_update_of_both_cores(board, tmp_path):
     """With flash as slow as it is: the application is there, b0n still copies, and MCUboot refuses to reset."""
     images = {"app.bin": app_image(), "net.bin": net_image(40_000)}
     build = load(builds.package(tmp_path / "dfu_application.zip", images))
@@ -110,7 +110,7 @@ def test_one_update_of_both_cores(tmp_path):
     assert f"NOT verified: {UNSEEN}" in said
 
 
-def test_nothing_is_sent_twice(both):
+def test_nothing_is_sent_twice(board, both):
     with board(DIRECT) as sim:
         dfu = Dfu(sim.unit)
         dfu.update(both)
@@ -122,11 +122,11 @@ def test_nothing_is_sent_twice(both):
     assert [part.verified for part in report.reports] == [False, True]
 
 
-def test_another_network_core_alone_is_sent(both, tmp_path):
+def test_another_network_core_alone_is_sent(board, both, tmp_path):
     """What was sent before is remembered by its hash."""
     images = {"app.bin": app_image(), "net.bin": net_image(seed=1)}
     other = load(builds.package(tmp_path / "other.zip", images))
-    with board(DIRECT) as sim:
+    with board(DIRECT, whatever=True) as sim:
         Dfu(sim.unit).update(both)
         assert not sim.unit.runs(other)
         report = Dfu(sim.unit).update(other, only_if_needed=True)
@@ -134,7 +134,7 @@ def test_another_network_core_alone_is_sent(both, tmp_path):
     assert [bool(part.bytes) for part in report.reports] == [True, False]
 
 
-def test_the_last_answer_may_come_late(net_alone):
+def test_the_last_answer_may_come_late(board, net_alone):
     """MCUboot waits for b0n before it answers the last chunk; that is no lost response."""
     with board(DIRECT | {"pcd_delay": 1.5, "image": net_alone.path}) as sim:
         upload = Recovery(sim.unit, Dfu(sim.unit).enter().entered).upload(net_alone.image)
@@ -150,7 +150,7 @@ def test_the_last_answer_may_come_late(net_alone):
     [(DIRECT, 3), (TWO_IMAGES, 1), (RECOVERY_ONLY, 3)],
     ids=["direct upload", "two images", "recovery only"],
 )
-def test_number(both, sim_table, number):
+def test_number(board, both, sim_table, number):
     with board(sim_table) as sim:
         sim.admin.reset_counters()
         report = Dfu(sim.unit).update(both)
@@ -160,7 +160,7 @@ def test_number(both, sim_table, number):
         assert sim.admin.flash_hash().image_hash == both.hash == report.hash
 
 
-def test_one_image_is_refused_before_the_board_is_touched(both, net_alone):
+def test_one_image_is_refused_before_the_board_is_touched(board, both, net_alone):
     with board(ONE_IMAGE) as sim:
         sim.admin.reset_counters()
         for build in (both, net_alone):
@@ -173,7 +173,7 @@ def test_one_image_is_refused_before_the_board_is_touched(both, net_alone):
         assert sim.admin.counters()["upload_requests"] == 0
 
 
-def test_force_overwrites_the_application(net_alone):
+def test_force_overwrites_the_application(board, net_alone):
     """What the user asked for in so many words."""
     with board(ONE_IMAGE, images={"net": {"upload": 1, "force": True}}) as sim:
         sim.admin.reset_counters()
@@ -185,8 +185,8 @@ def test_force_overwrites_the_application(net_alone):
 @pytest.mark.parametrize(
     ("sim_table", "upload"), [(DIRECT, 0), (DIRECT, 1), (DIRECT, 2), (TWO_IMAGES, 0), (ONE_IMAGE, 1), (ONE_IMAGE, 3)]
 )
-def test_the_applications_number_is_refused(both, sim_table, upload):
-    with board(sim_table, images={"net": {"upload": upload}}) as sim:
+def test_the_applications_number_is_refused(board, both, sim_table, upload):
+    with board(sim_table, images={"net": {"upload": upload}}, whatever=True) as sim:
         sim.admin.reset_counters()
         with pytest.raises(ImageError, match=f"is for the network core, and upload number {upload} means"):
             Dfu(sim.unit).update(both)
@@ -196,22 +196,18 @@ def test_the_applications_number_is_refused(both, sim_table, upload):
 # --- a bootloader that nobody described -----------------------------------------------------------------------------
 
 
-@contextmanager
-def undescribed(sim):
+@pytest.fixture
+def undescribed(shelf):
     """A board as a real one: of its bootloader only the profile's name is known."""
-    with ExitStack() as stack:
-        process = Simulator(config(sim=sim, boot={"smp": False}))
-        stack.callback(process.stop)
-        admin = stack.enter_context(SimAdmin(process.admin))
-        settings = process.wired().model_copy(update={"sim": None, "bootloader": BootloaderConfig()})
-        unit = Unit("sim", settings)
-        stack.callback(unit.close)
-        unit.open()
-        yield Wired(unit, admin, process)
+
+    def change(settings):
+        return settings.model_copy(update={"sim": None, "bootloader": BootloaderConfig()})
+
+    return partial(shelf.lend, boot={"smp": False}, change=change)
 
 
 @pytest.mark.parametrize(("sim_table", "number"), [(DIRECT, 3), (TWO_IMAGES, 1)])
-def test_slot_info_tells_the_number(both, sim_table, number):
+def test_slot_info_tells_the_number(undescribed, both, sim_table, number):
     with undescribed(sim_table | {"slot_info": True}) as sim:
         sim.admin.reset_counters()
         Dfu(sim.unit).update(both)
@@ -219,7 +215,7 @@ def test_slot_info_tells_the_number(both, sim_table, number):
         assert network(sim)["image_hash"] == both.images["net"].hash.hex()
 
 
-def test_not_known_is_refused(both):
+def test_not_known_is_refused(undescribed, both):
     """Without slot info nothing tells it, and nothing is sent: neither image."""
     with undescribed(DIRECT) as sim:
         sim.admin.reset_counters()

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from board.conftest import UNPACED, config, wired
+from board.conftest import config
+from board.shelf import of_this_module
 from pytest_nrfdfu.board import examine
 from pytest_nrfdfu.board.chip_state import ChipState
 from pytest_nrfdfu.board.diagnosis import diagnose
@@ -18,6 +19,7 @@ from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import encode
 from pytest_nrfdfu.smp.messages import ImageStateRead
 
+shelf = of_this_module()
 BANNER = "*** Booting Zephyr OS build v4.4.0 ***\n"
 REQUEST = console.encode(encode(ImageStateRead(), 1))
 GARBAGE = bytes([0xF8, 0x00, 0xE0, 0xFE, 0x80, 0x9C, 0xC0, 0xFF, 0x06, 0xF8, 0x1C, 0xFE])
@@ -369,11 +371,11 @@ BENCHES = [
 
 
 @pytest.mark.parametrize("bench", BENCHES, ids=[f"{bench.cause}: {bench.says}" for bench in BENCHES])
-def test_a_bench_with_something_wrong(bench, builds, monkeypatch):
+def test_a_bench_with_something_wrong(bench, shelf, builds, monkeypatch):
     monkeypatch.setattr(examine, "_LISTEN", 0.5)
-    sim = UNPACED | ({"image": builds[0].path} if bench.image else {}) | bench.sim
+    sim = ({"image": builds[0].path} if bench.image else {}) | bench.sim
     recovery = {"timeout": 0.6} | bench.recovery
-    with wired(sim=sim, recovery=recovery, **bench.tables) as wired_board:
+    with shelf.lend(sim, recovery=recovery, **bench.tables) as wired_board:
         if bench.arrange is not None:
             bench.arrange(wired_board)
         rate = wired_board.unit.uart.baudrate

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from board.conftest import as_new, config, wired
+from board.shelf import of_this_module
 from pytest_nrfdfu.board import entries as entries_module
 from pytest_nrfdfu.board import terminal
 from pytest_nrfdfu.board.boot_mode import RetainedBootMode, checksum, retained_bytes
@@ -16,6 +17,7 @@ from pytest_nrfdfu.config_types import BootModeConfig
 from pytest_nrfdfu.errors import ConfigError, ProbeError, RecoveryNotEntered
 from pytest_nrfdfu.sim_admin import SimAdmin
 
+shelf = of_this_module()
 GPREGRET = 0x5000551C
 RESETREAS = 0x50005400
 ALL = ["gpio", "pin-reset", "boot-mode", "wait-for-dfu", "no-application"]
@@ -147,9 +149,9 @@ def test_a_boot_mode_with_prefix_and_checksum(builds, prefix, kind, address):
         assert enter(board.unit).method == "boot-mode"
 
 
-def test_a_boot_mode_that_nobody_took_is_taken_back(builds):
+def test_a_boot_mode_that_nobody_took_is_taken_back(shelf, builds):
     recovery = {"entry": ["boot-mode"], "timeout": 0.5}
-    with wired(sim={"image": builds[0].path}, recovery=recovery) as board:
+    with shelf.lend({"image": builds[0].path}, recovery=recovery) as board:
         with pytest.raises(RecoveryNotEntered) as caught:
             enter(board.unit)
         assert caught.value.diagnosis.cause == "boot-mode-ignored"
@@ -160,9 +162,9 @@ def test_a_boot_mode_that_nobody_took_is_taken_back(builds):
 
 
 @pytest.mark.parametrize("reset", ["pin", "system"])
-def test_a_bootloader_that_waits_is_asked_in_its_window(builds, reset):
+def test_a_bootloader_that_waits_is_asked_in_its_window(shelf, builds, reset):
     sim = {"image": builds[0].path, "entrance": ["wait-for-dfu"]}
-    with wired(sim=sim, recovery={"entry": ["wait-for-dfu"], "reset": reset}) as board:
+    with shelf.lend(sim, recovery={"entry": ["wait-for-dfu"], "reset": reset}) as board:
         assert enter(board.unit).method == "wait-for-dfu"
         assert board.admin.counters()["in_recovery"]
 
@@ -187,10 +189,10 @@ def test_the_header_is_erased_where_that_is_allowed(builds):
         assert board.admin.counters()["debugger_erases"] == 0, "there is nothing left to erase"
 
 
-def test_what_is_no_header_is_not_erased(builds):
+def test_what_is_no_header_is_not_erased(shelf, builds):
     recovery = {"entry": ["no-application"], "allow_erase_header": True, "timeout": 0.5}
     tables = {"images": {"app": {"slot_address": 0x11000}}}
-    with wired(sim={"image": builds[0].path}, recovery=recovery, **tables) as board:
+    with shelf.lend({"image": builds[0].path}, recovery=recovery, **tables) as board:
         with pytest.raises(RecoveryNotEntered, match="not the magic of an MCUboot image") as caught:
             enter(board.unit)
         assert board.admin.counters()["debugger_erases"] == 0
@@ -300,10 +302,10 @@ def test_a_person_is_at_a_terminal(monkeypatch):
 # --- resets ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_power_cycle_is_a_reset_too(builds):
+def test_a_power_cycle_is_a_reset_too(shelf, builds, monkeypatch):
     """Probe and port go with it: they are closed first, and found again under the port's other name."""
     sim = {"image": builds[0].path}
-    with wired(sim=sim) as board:
+    with shelf.lend(sim) as board:
         unit, calls = board.unit, []
 
         def cycle():
@@ -311,7 +313,7 @@ def test_a_power_cycle_is_a_reset_too(builds):
             board.admin.set_power(False)
             board.admin.set_power(True)
 
-        unit.rig.power_cycle = cycle
+        monkeypatch.setattr(unit.rig, "power_cycle", cycle)
         power = {"on": ("true",), "off": ("true",), "takes_usb": True, "usb_timeout": 5.0}
         recovery = unit.config.recovery.model_copy(update={"reset": "power"})
         unit.config = BoardConfig.model_validate(

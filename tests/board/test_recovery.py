@@ -3,6 +3,7 @@
 import pytest
 
 from board.conftest import answer, wired
+from board.shelf import of_this_module
 from pytest_nrfdfu.board.boot import boot
 from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.board.recovery import enter, from_recovery
@@ -10,6 +11,7 @@ from pytest_nrfdfu.errors import LineError, PortGone, RecoveryNotEntered, SmpTim
 from pytest_nrfdfu.smp.header import Group, Op
 from pytest_nrfdfu.smp.messages import ImageState, ImageStates
 
+shelf = of_this_module()
 HASH = b"\x11" * 32
 RECOVERY = {"images": [{"slot": 0, "version": "1.0.0", "hash": HASH}]}
 APPLICATION = {"images": [{"slot": 0, "version": "1.0.0", "hash": HASH, "active": True}], "splitStatus": 0}
@@ -257,10 +259,10 @@ def test_a_port_that_is_gone_is_told(far, no_rig_unit, monkeypatch):
 
 
 @pytest.fixture
-def usb(builds):
+def usb(shelf, builds):
     """A board whose port is the target's own USB: every reset takes it away."""
     sim = {"image": builds[0].path, "uart_vanishes": True, "application_smp": "full", "entrance": ["gpio", "boot-mode"]}
-    with wired(sim=sim, boot={"timeout": 8.0}) as board:
+    with shelf.lend(sim, boot={"timeout": 8.0}) as board:
         yield board
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import virtual
 from simulator import DEADLINE, SLOT0, image_hash, make_image
 
 from pytest_nrfdfu.sim.board import BoardOptions, SimBoard
@@ -10,39 +11,15 @@ from pytest_nrfdfu.sim.firmware import FlashTiming
 from pytest_nrfdfu.sim.live import LiveBoard
 from pytest_nrfdfu.sim.server import event_loop
 from pytest_nrfdfu.sim.uart import UartConfig
-from pytest_nrfdfu.smp import console
-from pytest_nrfdfu.smp.codec import decode, encode
 from pytest_nrfdfu.smp.messages import ImageStateRead, ResetRequest, UploadRequest
 
 
-class VirtualHost:
-    """Asks one thing after the other, in virtual time."""
-
-    def __init__(self, board):
-        self.machine = board.machine
-        self.now = 0.0
-        self.decoder = console.Decoder()
-        self.text = b""
-
-    def wait(self, seconds):
-        """Let time pass; the packets that come meanwhile."""
-        until, packets = self.now + seconds, []
-        while not packets and (event := self.machine.next_event()) is not None and event <= until:
-            self.now = event
-            for item in self.decoder.feed(self.machine.advance(event)):
-                if isinstance(item, console.Packet):
-                    packets.append(item.data)
-                else:
-                    self.text += item.data
-        if not packets:
-            self.now = until
-            self.machine.advance(until)
-        return packets
+class Host(virtual.PlainHost):
+    """What it asks may stay unanswered."""
 
     def ask(self, request, patience=5.0):
-        self.machine.receive(console.encode(encode(request, 1)), self.now)
-        packets = self.wait(patience)
-        return request.read(decode(packets[0]).payload) if packets else None
+        answer = self.exchange(request, patience)
+        return None if answer is None else request.read(answer.payload)
 
     def upload(self, image, chunk=512):
         offset = 0
@@ -56,7 +33,7 @@ class VirtualHost:
 def test_a_board_is_updated_through_recovery_and_boots_the_image():
     image = make_image("3.2.1", 20_000)
     board = SimBoard(BoardOptions())
-    host = VirtualHost(board)
+    host = Host(board)
     board.drive_recovery_pin("test", low=True)
     board.chip.drive_nreset("test", low=True)
     board.chip.drive_nreset("test", low=False)
@@ -78,10 +55,10 @@ def test_a_board_is_updated_through_recovery_and_boots_the_image():
 def test_an_upload_that_loses_bytes_ends_the_same_with_patience():
     image = make_image("1.0.0", 5000)
     board = SimBoard(BoardOptions(stay_in_recovery=True, seed=5, drop_rate=0.001, timing=FlashTiming(0, 0)))
-    host = VirtualHost(board)
+    host = Host(board)
 
     def ask(request):
-        answer = VirtualHost.ask(host, request, patience=1.0)
+        answer = Host.ask(host, request, patience=1.0)
         if answer is None:
             host.machine.receive(b"\n", host.now)
         return answer
@@ -95,7 +72,7 @@ def test_an_upload_that_loses_bytes_ends_the_same_with_patience():
 def test_two_runs_of_the_same_seed_are_the_same_run():
     def run(seed):
         board = SimBoard(BoardOptions(stay_in_recovery=True, seed=seed, flip_rate=0.001))
-        host = VirtualHost(board)
+        host = Host(board)
         answers = [host.ask(ImageStateRead(), patience=0.5) is None for _ in range(40)]
         return answers, host.now, board.counters()
 
@@ -104,7 +81,7 @@ def test_two_runs_of_the_same_seed_are_the_same_run():
 
 def test_without_an_image_there_is_silence():
     board = SimBoard(BoardOptions())
-    host = VirtualHost(board)
+    host = Host(board)
     assert host.ask(ImageStateRead(), patience=3.0) is None
     assert board.program == "bootloader"
     assert not board.in_recovery

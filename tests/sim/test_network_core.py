@@ -38,36 +38,13 @@ PAGE = 2048
 ENODATA = -61
 
 
-class Host:
-    """Asks one thing after the other, in virtual time, and knows how long each answer took."""
-
-    def __init__(self, board: SimBoard) -> None:
-        self.board = board
-        self.machine = board.machine
-        self.now = 0.0
-        self.decoder = console.Decoder()
-        self.text = b""
-
-    def wait(self, seconds):
-        until, packets = self.now + seconds, []
-        while not packets and (event := self.machine.next_event()) is not None and event <= until:
-            self.now = event
-            for item in self.decoder.feed(self.machine.advance(event)):
-                if isinstance(item, console.Packet):
-                    packets.append(item.data)
-                else:
-                    self.text += item.data
-        if not packets:
-            self.now = until
-            self.machine.advance(until)
-        return packets
+class Host(virtual.PlainHost):
+    """Knows how long each answer took; no answer, and a refusal, are errors."""
 
     def ask(self, request, patience=20.0):
         self.began = self.now
-        self.machine.receive(console.encode(encode(request, 1)), self.now)
-        packets = self.wait(patience)
-        assert packets, f"no answer to {request} within {patience} s"
-        answer = decode(packets[0])
+        answer = self.exchange(request, patience)
+        assert answer is not None, f"no answer to {request} within {patience} s"
         if answer.rejected is not None:
             raise answer.rejected
         return request.read(answer.payload)

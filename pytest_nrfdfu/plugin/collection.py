@@ -1,18 +1,6 @@
-"""pytest hooks: options, markers, parametrization, skip or require.
+"""Which tests run with which boards and builds: parametrization, markers, skip or require, order.
 
-Importing this module costs the standard library and pytest alone; what knows boards is imported when it is needed.
-
-Exit statuses of a run with ``--board``, beside pytest's own:
-
-=====  =================================================================================================
-0      all that ran has passed, and something was tested on a board
-1      something of the product has failed (or of the tests, the images, the configuration)
-10     bench trouble only: whatever failed has the category ``bench``
-11     nothing tested: nothing has failed, and no test has had a board
-=====  =================================================================================================
-
-A board that the ini file names is a default: where neither the command line nor the environment asks for one, and
-nothing requires one, a run that needs none is not told from others by status 11.
+Hooks of the plugin; they work on the selection that `pytest_nrfdfu.plugin.options` has resolved.
 """
 
 from __future__ import annotations
@@ -22,76 +10,16 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 
-from pytest_nrfdfu import fixtures, outcomes, report, workers
 from pytest_nrfdfu.errors import ConfigError
 from pytest_nrfdfu.fixtures import BOARD_PARAM, BOARDS_ID, BOARDS_PARAM, BUILD_PARAM, NEEDS_BOARD, NEEDS_BUILD
-from pytest_nrfdfu.options import (
-    LEASE_TIMEOUT,
-    REFLASH_WAYS,
-    RETIRE_AFTER,
-    add_options,
-    asked,
-    folder,
-    number,
-    select,
-)
-from pytest_nrfdfu.report import POOL, RECORD, REFLASH, SELECTION, TRACE, tracebacks
+from pytest_nrfdfu.report import SELECTION
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.bench.choice import Choice
     from pytest_nrfdfu.bench.selection import Selection
     from pytest_nrfdfu.image.build import Build
 
-_LEASE_TIMEOUT = 60.0
-_RETIRE_AFTER = 2
 T = TypeVar("T")
-
-
-# --- options --------------------------------------------------------------------------------------------------------
-
-
-def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Command line and ini options."""
-    add_options(parser)
-    # Before any other hook of theirs is called; not by pytest_plugins: pytest would warn that these modules were
-    # imported before it could rewrite their asserts.
-    for module in (fixtures, report, workers, outcomes, tracebacks):
-        pluginmanager.register(module, module.__name__)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """Register markers, and resolve the options; UsageError where something is wrong."""
-    config.addinivalue_line(
-        "markers",
-        'board(*names, requires=()): the boards that a test is for (globs): @pytest.mark.board("nrf5340dk")',
-    )
-    config.addinivalue_line(
-        "markers", 'build(*names): the builds that a test runs with (globs): @pytest.mark.build("app")'
-    )
-    reflash = asked(config, "reflash").value or "auto"
-    if reflash not in REFLASH_WAYS:
-        raise pytest.UsageError(f"nrfdfu_reflash = {reflash!r}; known: {', '.join(REFLASH_WAYS)}")
-    config.stash[REFLASH] = reflash
-    config.stash[LEASE_TIMEOUT] = number(config, "lease_timeout", _LEASE_TIMEOUT)
-    config.stash[RETIRE_AFTER] = int(number(config, "retire_after", _RETIRE_AFTER))
-    config.stash[RECORD] = folder(config, "record")
-    config.stash[TRACE] = folder(config, "trace")
-    selection = select(config)
-    if asked(config, "require_board").value and not (selection and selection.boards):
-        raise pytest.UsageError(
-            "--nrfdfu-require-board: this run needs --board NAME (or NRFDFU_BOARD, or nrfdfu_board in the ini file)"
-        )
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Release every unit, in whatever way the run has ended."""
-    pool = config.stash.get(POOL, None)
-    if pool is not None:
-        pool.close()
-
-
-# --- parametrization ------------------------------------------------------------------------------------------------
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nrfdfu.fixtures import BOARDS_ID
-from pytest_nrfdfu.options import select
+from pytest_nrfdfu.plugin.options import select
 from pytest_nrfdfu.report import RECORD, SELECTION, TRACE
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """UsageError for more workers than units."""
     if hasattr(config, "workerinput") or not config.getoption("tx", None):
         return
-    from pytest_nrfdfu.scheduling import parse_tx_spec_config
+    from pytest_nrfdfu.plugin.scheduling import parse_tx_spec_config
 
     workers = len(parse_tx_spec_config(config))
     units = _limited(config) if workers > 1 else None
@@ -93,7 +93,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     dist = config.getoption("dist")
     if chosen is None or not chosen.boards or dist in {"no", "each"}:
         return None
-    from pytest_nrfdfu.scheduling import BoardScheduling
+    from pytest_nrfdfu.plugin.scheduling import BoardScheduling
 
     labels = {choice.label: _is_one_unit(choice) for choice in chosen.boards}
     return BoardScheduling(config, log, lambda nodeid: scope_of(nodeid, labels, dist))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from pytest_nrfdfu.options import asked
+from pytest_nrfdfu.plugin.options import asked
 from pytest_nrfdfu.report import BOARDS, POOL, SELECTION, STARTED
 from pytest_nrfdfu.report.keys import CATEGORY, attached
 from pytest_nrfdfu.report.outcome import category_of
