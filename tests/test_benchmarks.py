@@ -13,9 +13,12 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 def script(monkeypatch):
     """Imports a benchmark by name, as it is when it is run."""
     monkeypatch.syspath_prepend(str(FOLDER))
+    names = ("upload", "hosts", "loss", "cycle")
+    kept = {name: sys.modules.pop(name, None) for name in names}  # the tests have a `hosts` of their own
     yield __import__
-    for name in ("upload", "hosts", "loss", "cycle"):
+    for name in names:
         sys.modules.pop(name, None)
+    sys.modules.update({name: module for name, module in kept.items() if module is not None})
 
 
 def test_a_host_that_fails_without_losses_does_not_end_the_benchmark_of_losses(script, monkeypatch, capsys):

@@ -39,7 +39,7 @@ def two(request):
     request.node.stash[BOARDS] = [
         SimpleNamespace(
             unit=f"rack:dk-{n}", config=SimpleNamespace(simulated=True),
-            console=SimpleNamespace(text="", faults=(), boots=()),
+            console=SimpleNamespace(text="", timed_lines=(), faults=(), boots=()),
             forget=lambda why: None, exchanges=lambda **_: [], traffic=lambda **_: [],
         )
         for n in (1, 10)

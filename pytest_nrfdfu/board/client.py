@@ -71,7 +71,7 @@ class SmpClient:
         (boot/boot_serial/src/boot_serial.c, bs_list and bs_set), and one sent again meanwhile is computed again.
         """
         computes = request.group == Group.IMAGE
-        round_trip = self.round_trip.unmeasured() if computes else self.round_trip
+        round_trip = self.round_trip.unmeasured(timeout / tries) if computes else self.round_trip
         return self._run(request, round_trip, tries, time.monotonic() + timeout)
 
     def poll_images(self, interval: float, deadline: float) -> ImageStates:

@@ -88,12 +88,14 @@ class RoundTrip:
         """
         self._backoff += tries - 1
 
-    def unmeasured(self) -> RoundTrip:
+    def unmeasured(self, most: float) -> RoundTrip:
         """One for requests that the server computes for, whose time says nothing of other requests', nor theirs of it.
 
-        It never waits for less than before anything was measured.
+        It never waits for less than before anything was measured, or than `most` seconds where that is less: a short
+        deadline is to leave room for all tries.
         """
-        return RoundTrip(first=self._first, least=max(self._first, self._least), most=self._most)
+        first = min(self._first, most)
+        return RoundTrip(first=first, least=max(first, self._least), most=self._most)
 
     @property
     def allowance(self) -> float:

@@ -115,6 +115,7 @@ class _Simulator:
     def __init__(self, config):
         self.config = config
         self.running = True
+        self.endpoints = {}
         self.log.append("start")
 
     def wired(self):

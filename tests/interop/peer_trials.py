@@ -84,7 +84,7 @@ class Smpclient:
 
         try:
             return self._with_client(work)
-        except TimeoutError:
+        except (TimeoutError, ValueError):  # it does not get over an answer that the reset cut off
             return None
 
     def keep(self, _image, _digest):

@@ -101,10 +101,11 @@ def test_requests_that_are_computed_for_have_times_of_their_own() -> None:
     times = RoundTrip(first=0.4)
     for _ in range(50):
         times.sample(1.0, 1.0)
-    apart = times.unmeasured()
+    apart = times.unmeasured(2.0)
     apart.sample(1.0, 1.0)
     assert (times.timeout(1.0), apart.timeout(1.0), apart.timeout(1.0, 1)) == pytest.approx((1.08, 1.4, 1.8))
-    assert RoundTrip(first=0.01).unmeasured().allowance == 0.08
+    assert RoundTrip(first=0.01).unmeasured(2.0).allowance == 0.08
+    assert times.unmeasured(0.125).timeout(0.0) == 0.125
 
 
 @given(st.lists(st.tuples(SECONDS, SECONDS)), SECONDS, st.integers(0, 100))
