@@ -89,6 +89,14 @@ def test_uploads_are_measured_by_unit(tmp_path):
     assert trend.retry_rate == pytest.approx(1.2)
 
 
+def test_an_upload_that_was_cut_off_measures_nothing(tmp_path):
+    """It has seen its slow beginning alone. One whose swap was cut off came whole."""
+    cut = [update_line(cut=cut, rate=1000.0, retries=9) for cut in ("upload:5% by reset", "swap:30% by power")]
+    write_night(tmp_path, 0, update_line(), *cut)
+    (trend,) = collect(tmp_path).trend("dk:01")
+    assert (trend.rates, trend.bytes, trend.retries) == ([10_000.0, 1000.0], 200_000, 9)
+
+
 @pytest.mark.parametrize(
     ("lines", "why"),
     [

@@ -32,7 +32,7 @@ def note_active(unit: Unit, states: ImageStates) -> bool:
     active = active_image(states)
     if active is None:
         return False
-    trial = ", on trial: the next reset takes it back" if active.confirmed is False else ""
+    trial = ", on trial: the next reset takes it back" if not active.confirmed else ""
     unit.holds = f"{shown(active)}, shown as active by the application's list{trial}"
     return True
 

@@ -109,30 +109,43 @@ class ApplicationUpdate:
 
     def _take_as_it_is(self, *, only_if_needed: bool) -> bool:
         """Nothing to do where it runs already; UpdateRefused where it was to be put there all the same."""
-        app = next((step for step in self.steps if step.name == APP), None)
-        if app is None or not self.is_there():
+        if not self.is_there():
             return False
-        if not only_if_needed or len(self.steps) > 1:
+        if not only_if_needed:
             raise UpdateRefused(
                 f"{self.unit.name} runs {shown(self.old)} already, which is the image to update to: afterwards nothing"
                 " could tell an update from none. Nothing was sent. Put another image on the board first, or use"
                 " only_if_needed=True"
             )
-        part = self.attempt.begin(app, needed=False)
-        part.proof, part.looked_at = Proof(verified=True, proof=PROVED, hash=app.image.hash), True
+        for step in self.steps:
+            if step.network_core and step.image.hash != self.unit.network_core:
+                raise UpdateRefused(
+                    f"{self.unit.name} runs {shown(self.old)} already, and whether its network core has"
+                    f" {step.image.source} nothing shows, since this run did not send it. Nothing was sent. Send that"
+                    " image alone, as a build of its own, or use via='recovery'"
+                )
+        for step in self.steps:
+            part = self.attempt.begin(step, needed=False)
+            part.looked_at = True
+            part.proof = _proved(step)
         self.attempt.running = PROVED
+        self.attempt.confirmed = bool(self.old and self.old.confirmed)
+        if self.old is not None and self.old.hash is not None and self.old.confirmed:
+            self.unit.remember(self.old.hash, f"{shown(self.old)}, shown as active by the application's list")
         return True
 
     # --- slot 1 -----------------------------------------------------------------------------------------------------
 
     def stage(self) -> None:
         """Upload, look at slot 1, mark: the network core first, or MCUboot would start the new application without."""
+        network_core = self.unit.network_core  # a request that changes images makes the unit forget all
         for step in self.steps:
             self._upload(step)
         for step in self.steps:
             suffix = "" if step.name == APP else f" {step.name}"
             with self.attempt.timeline.phase(f"mark{suffix}", time.monotonic):
                 self._mark(step)
+        self.unit.network_core = None if any(step.network_core for step in self.steps) else network_core
 
     def _upload(self, step: Step) -> None:
         running = self._running
@@ -187,7 +200,6 @@ class ApplicationUpdate:
             unit.unfinished = Unfinished(image.hash, upload, unit.session)
             part.upload = upload  # from its first request on: it may be broken off
 
-        known = unit.network_core
         part.upload = unit.client.upload(
             image.data,
             limits=application_limits(unit, params),
@@ -198,7 +210,6 @@ class ApplicationUpdate:
             began=began,
         )
         unit.unfinished = None
-        unit.network_core = known
         if params is None:
             part.notes.append("the application tells no parameters: one chunk at a time")
 
@@ -210,14 +221,20 @@ class ApplicationUpdate:
         except SmpRejected as error:
             raise UpdateRefused(
                 f"{unit.name} has {image.source} in slot 1, and the application does not mark it for a test: {error}"
+                f"{self._marked_before(step)}"
             ) from error
         states = unit.client.images()
         found = staging_of(states, image_index(step), image.hash)
         if found is not Staging.PENDING:
             raise UpdateRefused(
                 f"{unit.name}: the application acknowledged the mark of {image.source} for a test, and its image list"
-                f" shows it {found.value}"
+                f" shows it {found.value}{self._marked_before(step)}"
             )
+
+    def _marked_before(self, step: Step) -> str:
+        """What the next reset will put in all the same, for a message; empty if nothing."""
+        marked = [one.name for one in self.steps[: self.steps.index(step)]]
+        return f". Marked already, and put in by the next reset: the image {', '.join(marked)}" if marked else ""
 
     @property
     def _running(self) -> Running:
@@ -261,7 +278,7 @@ class ApplicationUpdate:
         for part in self.attempt.parts:
             part.looked_at = True
             if part.step.network_core:
-                part.proof = Proof(verified=False, proof=UNSEEN, hash=None)
+                part.proof = _proved(part.step)
                 self.unit.network_core = part.step.image.hash
         if app is None:
             return
@@ -272,7 +289,7 @@ class ApplicationUpdate:
         self.attempt.confirmed = bool(ran.state and ran.state.confirmed)
         for part in self.attempt.parts:
             if part.step.name == APP:
-                part.proof = Proof(verified=True, proof=PROVED, hash=app.hash)
+                part.proof = _proved(part.step)
         if self.attempt.confirmed:  # one on trial is not there any more after the next reset
             self.unit.remember(app.hash, "")
         note_active(self.unit, states)
@@ -305,9 +322,16 @@ class ApplicationUpdate:
     # --- for good ---------------------------------------------------------------------------------------------------
 
     def _keep(self, *, confirm: bool) -> None:
-        if not confirm or self.attempt.confirmed:
+        if not confirm or self.attempt.confirmed or all(step.name != APP for step in self.steps):
             return
         with self.attempt.timeline.phase("confirm", time.monotonic):
             confirm_running(self.unit)
             self.attempt.confirmed = True
         self._say("confirmed: the application's image list shows it")
+
+
+def _proved(step: Step) -> Proof:
+    """The proof of an image that runs by the application's list, which cannot show the network core."""
+    if step.network_core:
+        return Proof(verified=False, proof=UNSEEN, hash=None)
+    return Proof(verified=True, proof=PROVED, hash=step.image.hash)

@@ -66,8 +66,10 @@ def heard(unit: Unit, position: int) -> Heard:
     if not boots:
         return Heard()
     last = boots[-1]
-    lines = unit.console_uart.console.timed_lines(position)
-    text = "\n".join(plain(line.text) for line in lines if line.time >= last.began)
+    console = unit.console_uart.console
+    # An OS reset is reckoned from its answer, and may have come a little earlier.
+    began = next((reset.since for reset in console.resets() if reset.at == last.began), last.began)
+    text = "\n".join(plain(line.text) for line in console.timed_lines(position) if line.time >= began)
     started = [match[1] for match in _STARTED.finditer(text)]
     version = last.application_version or ""
     return Heard(
@@ -80,7 +82,6 @@ def heard(unit: Unit, position: int) -> Heard:
 
 def judge(told: Heard, wanted: Version, before: str | None) -> Judged:
     """Whether `wanted` runs. `before`: the version, as listed, of the image that ran earlier; None: not known."""
-    new = _numbers(str(wanted))
     new, old = _numbers(str(wanted)), _numbers(before or "")
     if against := _mcuboot_against(told, new, alike=new == old) or _application_against(told, new, old):
         return Judged(against=against)

@@ -142,6 +142,7 @@ class Dfu:
         attempt = Attempt(build, self.unit, Timeline(time.monotonic()), via="staged")
         step = next(step for step in steps if step.name == APP)
         self.unit.forget("the application stages an update itself")
+        self.unit.network_core = None  # what else it is sent nobody here sees
         update = StagedUpdate(
             attempt, step, timeout=timeout, confirm=confirm, pending=pending, reset=reset, say=self._say
         )

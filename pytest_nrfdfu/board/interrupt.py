@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -22,18 +23,22 @@ from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.report import Timeline
 from pytest_nrfdfu.board.restart import reset_kind, restart
 from pytest_nrfdfu.board.running_application import await_application
-from pytest_nrfdfu.board.session import Recovery
+from pytest_nrfdfu.board.session import PROVED, Recovery
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.board.update_parts import Attempt
 from pytest_nrfdfu.config_types import ResetKind
 from pytest_nrfdfu.errors import ConfigError, NotBooted, UpdateRefused
 from pytest_nrfdfu.image.build import APP, Build
+from pytest_nrfdfu.image.format import Version
 from pytest_nrfdfu.smp.messages import ImageState
 
 __all__ = ["Interrupted", "Place", "interrupt", "parse_place"]
 
 _PATIENT = 2
 """How many times the data sheet's time a swap may take."""
+_APPLICATION = "the application's image list"
+_RECOVERY = "recovery's image list"
+_BY_VERSION = f"{_RECOVERY}, which shows no hashes: by the version"
 _PLACE = re.compile(r"(upload|swap):(\d{1,3}(?:\.\d+)?)%")
 
 
@@ -119,13 +124,22 @@ class _Cut:
         self._by = by
         self._say = say
         self._share = 0.0
+        self._total = 1
+        """Bytes of all the images to be uploaded."""
+        self._before = 0
+        """Bytes of those that were uploaded already."""
         self._at = 0.0
         self._position = 0
 
     def _progress(self, acknowledged: int, total: int) -> None:
-        self._share = acknowledged / total
+        self._share = (self._before + acknowledged) / self._total
+        if acknowledged == total:
+            self._before += total
         if self._place.phase == "upload" and self._share >= self._place.share:
             raise _CutError
+
+    def _count(self, steps: Sequence[Step]) -> None:
+        self._total = sum(len(step.image.data) for step in steps)
 
     def _do(self) -> None:
         self._position = self._unit.console_uart.console.position
@@ -139,6 +153,7 @@ class _Cut:
 
     def through_application(self, steps: list[Step]) -> Interrupted:
         """Cut an upload to slot 1, or the swap that follows."""
+        self._count(steps)
         update = ApplicationUpdate(self._attempt, steps, say=self._say, progress=self._progress)
         update.check(confirm=True)
         if update.is_there():
@@ -151,14 +166,24 @@ class _Cut:
         except _CutError:
             self._do()
         else:
+            self._check_place()
             self._in_swap(update)
-        old = update.old.hash if update.old is not None else None
+        old = update.old
         try:
             await_application(self._unit, self._position, None, extra=self._extra(update), smp=True)
         except NotBooted:
             return self._by_recovery(old)
-        ran = which_runs(self._unit.client.images(), self._attempt.build.hash, old)
-        return self._result(ran.which, ran.state, "the application's image list")
+        return self._by_application(old)
+
+    def _check_place(self) -> None:
+        """UpdateRefused where the upload has ended and never came to the place at which it was to be cut."""
+        if self._place.phase == "upload":
+            raise UpdateRefused(
+                f"{self._unit.name}: the upload was to be cut off at {self._place.share:.0%} and ended at"
+                f" {self._share:.0%}: slot 1 holds the image already and could not be erased, so nothing of it was sent"
+                " or cut off, and it is marked for the next boot. Reset the board (board.reset()), and"
+                " once more where nobody confirms it: then the image before is back, and slot 1 is free"
+            )
 
     def _extra(self, update: ApplicationUpdate) -> float:
         """Seconds that the next boot may take longer: for the rest of the swap, or the way back where it was over.
@@ -187,6 +212,7 @@ class _Cut:
         if self._place.phase != "upload":
             raise ValueError("via='recovery' has no swap to be cut off; write at='upload:50%'")
         unit = self._unit
+        self._count(steps)
         unit.forget()
         recovery = Recovery(unit, enter(unit))
         self._attempt.entry = recovery.entered.method
@@ -197,7 +223,7 @@ class _Cut:
         except _CutError:
             pass
         self._do()
-        return self._by_recovery(before.hash if before is not None else None)
+        return self._by_recovery(before)
 
     def _send(self, recovery: Recovery, step: Step) -> None:
         """One image; how far it came is the report's, cut off or not."""
@@ -209,15 +235,42 @@ class _Cut:
             part.upload = unfinished.upload if unfinished is not None else None
             raise
 
-    def _by_recovery(self, old: bytes | None) -> Interrupted:
-        """What slot 0 holds, by recovery's list, which shows valid images alone; started, if there is one."""
-        unit, new = self._unit, self._attempt.build.hash
-        found = enter(unit).images.find()
+    # --- what runs --------------------------------------------------------------------------------------------------
+
+    def _by_application(self, old: ImageState | None) -> Interrupted:
+        """By the list of the application that answers now."""
+        states = self._unit.client.images()
+        ran = which_runs(states, self._attempt.build.hash, old.hash if old is not None else None)
+        return self._result(ran.which, ran.state, _APPLICATION)
+
+    def _by_recovery(self, old: ImageState | None) -> Interrupted:
+        """What slot 0 holds, by recovery's list, which shows valid images alone; started, if there is one.
+
+        That boot may go on with a swap, or take a trial back: an application that lists its images has the last word.
+        """
+        found = enter(self._unit).images.find()
         if found is None:
-            return self._result("none", None, "recovery's image list")
-        which: Which = "new" if found.hash == new else "old" if found.hash == old else "another"
-        boot(unit)
-        return self._result(which, found, "recovery's image list")
+            return self._result("none", None, _RECOVERY)
+        if boot(self._unit) == PROVED:
+            return self._by_application(old)
+        if found.hash is None:
+            return self._by_version(found, old)
+        if found.hash == self._attempt.build.hash:
+            return self._result("new", found, _RECOVERY)
+        is_old = old is not None and found.hash == old.hash
+        return self._result("old" if is_old else "another", found, _RECOVERY)
+
+    def _by_version(self, found: ImageState, old: ImageState | None) -> Interrupted:
+        """Without hashes (CONFIG_BOOT_SERIAL_IMG_GRP_HASH)."""
+        now, build = _version(found), self._attempt.build
+        is_new, is_old = now == build.image.version, old is not None and now == _version(old)
+        if is_new and is_old:
+            raise NotBooted(
+                f"{self._unit.name}: after the cut an application runs, and whether it is {build.image.source} or the"
+                f" one before nothing tells: both have version {now}, and {_RECOVERY} shows no hashes. Give them"
+                " versions that differ, or build MCUboot with CONFIG_BOOT_SERIAL_IMG_GRP_HASH"
+            )
+        return self._result("new" if is_new else "old" if is_old else "another", found, _BY_VERSION)
 
     def _result(self, runs: Which, state: ImageState | None, proof: str) -> Interrupted:
         place, attempt = self._place, self._attempt
@@ -235,10 +288,24 @@ class _Cut:
             hash=state.hash if state is not None else None,
             proof=proof,
             seconds=time.monotonic() - self._at,
-            confirmed=state.confirmed if state is not None else None,
+            confirmed=_confirmed(state, proof),
             swap=attempt.swap,
             simulated=self._unit.config.simulated,
         )
+
+
+def _confirmed(state: ImageState | None, proof: str) -> bool | None:
+    """An application may leave out what is false (CONFIG_MCUMGR_GRP_IMG_FRUGAL_LIST), MCUboot what it does not know."""
+    if state is None:
+        return None
+    return bool(state.confirmed) if proof == _APPLICATION else state.confirmed
+
+
+def _version(state: ImageState) -> Version | None:
+    """As listed; old bootloaders write a build number of 0 out."""
+    with suppress(ValueError):
+        return Version.parse(state.version)
+    return None
 
 
 def attempt_of(build: Build, unit: Unit, via: str) -> Attempt:

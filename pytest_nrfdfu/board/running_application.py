@@ -18,7 +18,7 @@ from pytest_nrfdfu.board.boot_wait import LINE_END
 from pytest_nrfdfu.board.noted import noted_os_reset
 from pytest_nrfdfu.board.trial import from_recovery
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.errors import PortGone, SmpRejected, SmpTimeout, UartError, UpdateRefused
+from pytest_nrfdfu.errors import NotBooted, PortGone, SmpRejected, SmpTimeout, UartError, UpdateRefused
 from pytest_nrfdfu.image.bootloader import Swap
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import BootloaderInfoRequest, ImageState, ImageStates, ImageStateWrite, Params
@@ -29,6 +29,7 @@ __all__ = [
     "ask",
     "await_application",
     "await_banner",
+    "await_own_reset",
     "confirm_running",
     "reset_and_wait",
     "with_story",
@@ -88,10 +89,12 @@ def _swap(unit: Unit) -> tuple[Swap, str]:
 
 def confirm_running(unit: Unit) -> ImageState:
     """Keep the running image, and see that it is kept. UpdateRefused if the application refuses."""
+    network_core = unit.network_core  # a request that changes images makes the unit forget all
     try:
         unit.client.request(ImageStateWrite(confirm=True))
     except SmpRejected as error:
         raise UpdateRefused(f"{unit.name}: the application does not confirm the running image: {error}") from error
+    unit.network_core = network_core
     active = active_image(unit.client.images())
     if active is None or not active.confirmed:
         raise UpdateRefused(
@@ -146,6 +149,20 @@ def await_banner(unit: Unit, position: int, seconds: float) -> bool:
     return False
 
 
+def await_own_reset(unit: Unit, position: int, until: float, swap: float) -> float | None:
+    """Wait for a reset that this host does not do: seconds that swaps may still take; None if it did not come.
+
+    The banner shows it, or that a port went which goes at every reset. `swap`: seconds that one should take.
+    """
+    if await_banner(unit, position, 0.0):
+        return swap  # it is over, and a way back takes as long at most
+    began = time.monotonic()
+    if await_banner(unit, position, max(0.0, until - began)):
+        return min(time.monotonic() - began, swap)
+    console = unit.console_uart
+    return 2 * swap if console.transient and not console.is_open else None
+
+
 def _is_over(unit: Unit, position: int, took: float, swaps: float) -> bool:
     """Whether a banner that came after `took` seconds shows that the swap, reckoned to take `swaps`, is over.
 
@@ -175,8 +192,17 @@ def _reset_once(unit: Unit, position: int) -> None:
     """
     before = _active_hash(unit)
     for _ in range(_REQUESTS):
-        with suppress(SmpTimeout, PortGone), noted_os_reset(unit):
-            unit.client.reset(tries=1, timeout=_ANSWER)
+        try:
+            with noted_os_reset(unit):
+                unit.client.reset(tries=1, timeout=_ANSWER)
+        except SmpRejected as error:
+            raise NotBooted(
+                f"{unit.name}: the application does not reset when asked: {error}. What is marked in slot 1 stays"
+                " marked for the next boot; board.reset() resets by the rig, where there is one"
+            ) from error
+        except (SmpTimeout, PortGone):
+            pass
+        else:
             return
         if unit.uart_missing or await_banner(unit, position, unit.config.boot.reset_delay):
             return

@@ -27,13 +27,14 @@ from pytest_nrfdfu.board.running_application import (
     ask,
     await_application,
     await_banner,
+    await_own_reset,
     confirm_running,
     reset_and_wait,
     with_story,
 )
 from pytest_nrfdfu.board.session import HASH_SHOWN, PROVED, Proof
 from pytest_nrfdfu.board.update_parts import Attempt, Part
-from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpError, SmpRejected, SmpTimeout, UpdateRefused
+from pytest_nrfdfu.errors import HashMismatch, NotBooted, PortGone, SmpError, SmpTimeout, UartError, UpdateRefused
 from pytest_nrfdfu.image.bootloader import Swap
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageState, ImageStates
@@ -84,7 +85,7 @@ class StagedUpdate:
         self._unit = attempt.unit
         self._step = step
         self._confirm = confirm
-        self._pattern = pending
+        self._pattern = re.compile(pending) if pending is not None else None
         self._reset = reset
         self._say = say
         self._deadline = time.monotonic() + timeout
@@ -143,7 +144,7 @@ class StagedUpdate:
         except UpdateRefused as error:
             if isinstance(error.__cause__, SmpTimeout):
                 return None, _NO_SERVER
-            if isinstance(error.__cause__, SmpRejected):
+            if error.__cause__ is not None:  # what it answered
                 return None, "an SMP server without the image group"
             raise
         self._swap = running.swap
@@ -208,7 +209,8 @@ class StagedUpdate:
                 states = self._unit.client.images(
                     tries=1, timeout=max(_POLL, min(2.0, self._deadline - time.monotonic()))
                 )
-            except SmpError as error:  # it may be busy, or have reset itself
+            except (SmpError, UartError) as error:  # it may be busy, or have reset itself
+                self._find_port(error)
                 last = str(error)
             else:
                 staging = staging_of(states, 0, self._image.hash)
@@ -224,6 +226,14 @@ class StagedUpdate:
                 raise self._not_pending(f"within {self._most} s: {last}", staging)
             time.sleep(_POLL)
 
+    def _find_port(self, error: Exception) -> None:
+        """The target's own USB goes when the application resets itself; any other port that fails is an error."""
+        if isinstance(error, UartError):
+            if not self._unit.uart.transient:
+                raise error
+            with suppress(PortGone):  # told at the deadline
+                self._unit.reopen_ports(self._deadline)
+
     def _not_pending(self, told: str, staging: Staging = Staging.ABSENT) -> HashMismatch:
         self._attempt.reason = "not seen pending"
         if self._has_smp:
@@ -235,13 +245,13 @@ class StagedUpdate:
         )
         return HashMismatch(f"{self._what} was not seen pending {told}. {look}")
 
-    def _by_console(self, pattern: str) -> str:
+    def _by_console(self, pattern: re.Pattern[str]) -> str:
         left = max(0.0, self._deadline - time.monotonic())
-        found = self._console.wait_for(re.compile(pattern), self._position, left)
+        found = self._console.wait_for(pattern, self._position, left)
         if found is None:
-            raise self._not_pending(f"within {self._most} s: the console did not show {pattern!r}")
+            raise self._not_pending(f"within {self._most} s: the console did not show {pattern.pattern!r}")
         self._seen, self._position = _Seen.PENDING, found.end
-        return f"the console pattern {pattern!r}: the weakest proof, the board's own words"
+        return f"the console pattern {pattern.pattern!r}: the weakest proof, the board's own words"
 
     def _by_recovery(self) -> str:
         """Enter recovery: before MCUboot swaps, where the entry comes first, it lists the image in slot 1."""
@@ -295,25 +305,28 @@ class StagedUpdate:
         most = min(seconds, 2 * unit.swap_seconds if unit.swap_seconds else seconds)
         if self._seen is _Seen.RUNNING:
             return PROVED
-        if not self._reset:
-            took = self._await_own_reset()  # the swap is over, and a way back takes as long at most
-            return await_application(unit, self._position, self._image, extra=min(took, seconds), smp=smp)
+        if not self._reset or self._was_reset():
+            extra = self._await_own_reset(seconds)
+            return await_application(unit, self._position, self._image, extra=extra, smp=smp)
         self._position = self._console.position
         kind = reset_kind(unit)
         by_smp = self._has_smp or self._seen is not _Seen.PENDING or kind == "smp"
         reset = None if by_smp else lambda: restart(unit, kind)
         return reset_and_wait(unit, self._image, swaps=most, boots=2, reset=reset, smp=smp)
 
-    def _await_own_reset(self) -> float:
-        """The application resets by itself: its next banner shows that it did. Seconds until that came."""
-        began = time.monotonic()
-        left = self._deadline - began
-        if not await_banner(self._unit, self._position, max(0.0, left)):
+    def _was_reset(self) -> bool:
+        """Whether a banner shows a boot since it was pending: one reset more would take the image on trial back."""
+        return self._seen is _Seen.PENDING and await_banner(self._unit, self._position, 0.0)
+
+    def _await_own_reset(self, seconds: float) -> float:
+        """The application resets by itself; seconds that swaps may still take, where one takes `seconds`."""
+        extra = await_own_reset(self._unit, self._position, self._deadline, seconds)
+        if extra is None:
             raise NotBooted(
                 f"{self._what} is pending, and the application did not reset within {self._most} s, which"
                 " reset=False leaves to it: no banner came"
             )
-        return time.monotonic() - began
+        return extra
 
     def _look(self) -> None:
         """By the application's list what runs."""

@@ -80,7 +80,7 @@ class Attempt:
                 for one in self.parts:
                     one.proof = Proof(verified=False, proof=reason, hash=None) if one.step.name == APP else one.proof
             return
-        self.running = "not started" if self.via == "staged" else "not booted"
+        self.running = self.running or ("not started" if self.via == "staged" else "not booted")
         part.proof = Proof(verified=False, proof=reason, hash=None)
         unfinished = self.unit.unfinished
         if part.upload is None and unfinished is not None and unfinished.hash == part.step.image.hash:
@@ -139,7 +139,7 @@ def _report_one(attempt: Attempt, part: Part) -> DfuReport:
         entry=attempt.entry,
         via=attempt.via,
         swap=attempt.swap,
-        confirmed=attempt.confirmed,
+        confirmed=None if step.network_core else attempt.confirmed,
         cut=attempt.cut,
         timeline=tuple(attempt.timeline.phases),
         notes=_notes(part, attempt.via),

@@ -88,11 +88,12 @@ class Build:
         return f"{self.name} {self.version} ({self.hash.hex()[:12]})"
 
 
-def load(path: Path, name: str | None = None) -> Build:
+def load(path: Path | str, name: str | None = None) -> Build:
     """The build at `path`. `name` defaults to that of the file or directory.
 
     ImageError says what was expected, what is there and what to give instead.
     """
+    path = Path(path)
     if _is_directory(path):
         contents = west.read(path)
     elif file_kind(path) is Kind.ZIP:

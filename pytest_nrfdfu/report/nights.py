@@ -68,6 +68,13 @@ class Update(NamedTuple):
     retries: int
     resyncs: int
     verified: bool
+    cut: str = ""
+    """Where it was cut off on purpose, as `DfuReport.cut`."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether its upload tells of the link: one that was cut off on purpose has seen the slow beginning alone."""
+        return self.bytes > 0 and not self.cut.startswith("upload")
 
 
 @dataclass(slots=True)
@@ -199,6 +206,7 @@ def _update(values: Mapping[str, Any]) -> Update:
         retries=int(values["retries"]),
         resyncs=int(values["resyncs"]),
         verified=bool(values["verified"]),
+        cut=str(values.get("cut", "")),
     )
 
 
@@ -259,7 +267,7 @@ class Night:
             for build in tested or run.builds or ("",):
                 self.cells[unit, build].retired = why
         for update in run.updates:
-            if update.bytes:
+            if update.measures:
                 trend = self.trends[update.unit]
                 trend.rates.append(update.rate)
                 trend.bytes += update.bytes

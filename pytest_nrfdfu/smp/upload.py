@@ -43,6 +43,7 @@ _PATIENCE = 0.3
 """Seconds of allowance at least while a window is open. A loss mostly shows by the answer to the next chunk, without a
 time-out. And a repetition that was not needed, because this host was busy, may find more lines waiting than there are
 buffers, or a page being erased."""
+_APPLICATION = "the application's buffers (CONFIG_MCUMGR_TRANSPORT_NETBUF_SIZE, CONFIG_UART_MCUMGR_RX_BUF_SIZE)"
 _GROW_AFTER = 16
 """Chunks answered at the first try after which a shrunken packet size grows again; doubled with every shrinking."""
 
@@ -300,12 +301,11 @@ class Upload:
         tried = f"the chunk at offset {chunk.off} of {len(self._data)} bytes was sent {chunk.tries} times"
         if self._malformed is not None:
             raise UploadFailed(f"{tried} and got no answer that can be read: {self._malformed}") from self._malformed
-        silence = SmpTimeout(f"{chunk.tries} tries of the chunk at offset {chunk.off} were not answered")
+        fits = _APPLICATION if self._sha is not None else "the bootloader (receive_size in [bootloader])"
         raise UploadFailed(
             f"the board stopped answering: {tried} without an answer, the last time with {chunk.size} bytes in a packet"
-            f" of {len(chunk.packet)}; check that packets of this size fit the bootloader (receive_size in"
-            " [bootloader]), and the wiring"
-        ) from silence
+            f" of {len(chunk.packet)}; check that packets of this size fit {fits}, and the wiring"
+        ) from SmpTimeout(f"{chunk.tries} tries of the chunk at offset {chunk.off} were not answered")
 
     # --- answers ----------------------------------------------------------------------------------------------------
 
@@ -389,8 +389,8 @@ class Upload:
 
     def _refused(self, chunk: Chunk, why: SmpRejected) -> str:
         text = f"the board refused the chunk at offset {chunk.off} of {len(self._data)} bytes: {why}"
-        if why.group is not None:
-            return text  # it says all
+        if why.group is not None or self._sha is not None:
+            return text  # it says all that MCUboot would leave open
         if chunk.off == 0:
             number = "no image number" if self._image is None else f"image number {self._image}"
             return f"{text}; at offset 0 this means that the image does not fit the slot, or that {number} has no slot"

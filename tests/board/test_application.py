@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from hashlib import sha256
 
 import pytest
 import simulator
@@ -9,8 +10,8 @@ import simulator
 from board.conftest import as_new, make_build, wired
 from pytest_nrfdfu.board.application import ApplicationUpdate
 from pytest_nrfdfu.board.dfu import Dfu
-from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpTimeout, UpdateRefused, UploadFailed
-from pytest_nrfdfu.smp.messages import EraseRequest, ImageStateWrite
+from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpRejected, SmpTimeout, UpdateRefused, UploadFailed
+from pytest_nrfdfu.smp.messages import EraseRequest, ImageStateWrite, UploadRequest
 
 SIM = {"application_smp": "full", "applications": {"9.9.9": "faults", "8.8.8": "confirms", "7.7.7": "hangs"}}
 
@@ -123,9 +124,15 @@ def test_other_ways_to_upgrade(builds, swap):
         assert sim.admin.flash_hash().image_hash == builds["1.1.0"].hash
 
 
-def test_nothing_to_do(sim, dfu, builds):
-    report = dfu.update(builds["1.0.0"], via="application", only_if_needed=True)
+@pytest.mark.parametrize("confirm", [True, False])
+def test_nothing_to_do(sim, dfu, builds, monkeypatch, confirm):
+    changed = []
+    monkeypatch.setattr(sim.unit.client, "on_change", lambda: changed.append("images"))
+    report = dfu.update(builds["1.0.0"], via="application", confirm=confirm, only_if_needed=True)
     assert (report.verified, report.bytes, report.running) == (True, 0, "image list")
+    assert report.confirmed, "it was already"
+    assert sim.unit.proved == builds["1.0.0"].hash
+    assert changed == []
     assert report.notes == ("the board held this image already: nothing was uploaded",)
     assert sim.resets() == {}
 
@@ -231,8 +238,6 @@ def refuse_to_erase(sim, monkeypatch):
 
     def run(request, *rest):
         if isinstance(request, EraseRequest):
-            from pytest_nrfdfu.errors import SmpRejected
-
             raise SmpRejected("the server answered NO_FREE_SLOT (9) of group 1: no free slot", rc=9, group=1)
         return real(request, *rest)
 
@@ -285,8 +290,11 @@ def test_one_that_mcuboot_does_not_start(sim, builds, monkeypatch):
     """As after a mark that was lost: the old image runs, and nothing on the console says why."""
     monkeypatch.setattr(ApplicationUpdate, "_mark", lambda *_: None)
     told = r"does not run .*1\.1\.0.* after the reset: version 1\.0\.0 .* is active, which ran before: .* did not swap"
+    updates(sim)
+    reports = []
     with pytest.raises(NotBooted, match=told):
-        updates(sim).update(builds["1.1.0"], via="application")
+        Dfu(sim.unit, done=reports.append).update(builds["1.1.0"], via="application")
+    assert [(report.verified, report.running) for report in reports] == [(False, "old image")]
     assert sim.unit.holds.startswith("version 1.0.0 (hash ")
 
 
@@ -307,6 +315,15 @@ def test_a_reset_is_asked_for_again_only_if_it_did_not_happen(sim, dfu, builds, 
     assert dfu.update(builds["1.1.0"], via="application", confirm=False).verified
     assert [settings["tries"] for settings in asked] == ([1, 1] if lost == "request" else [1])
     assert sim.admin.counters()["resets"] == {"SREQ": 1}
+
+
+def test_an_application_that_refuses_to_reset_is_told(sim, dfu, builds, monkeypatch):
+    def refuse(**_):
+        raise SmpRejected("EBUSY (10)", rc=10)
+
+    monkeypatch.setattr(sim.unit.client, "reset", refuse)
+    with pytest.raises(NotBooted, match=r"does not reset when asked: .*EBUSY.*stays marked for the next boot"):
+        dfu.update(builds["1.1.0"], via="application")
 
 
 def test_a_build_that_hangs_is_told(builds):
@@ -369,3 +386,37 @@ def test_the_application_refuses_the_upload(sim, dfu, builds, monkeypatch):
         report = Dfu(sim.unit, done=reports.append).update(builds["1.1.0"], via="application")
     assert report is None
     assert [(r.verified, r.proof, r.running) for r in reports] == [(False, "upload failed", "not booted")]
+
+
+def test_the_network_core_is_not_forgotten_when_the_application_alone_changes(sim, dfu, builds):
+    """So that `flashed` need not send it again."""
+    sim.unit.network_core = b"n" * 32
+    dfu.update(builds["1.1.0"], via="application", confirm=False)
+    dfu.confirm()
+    assert sim.unit.network_core == b"n" * 32
+
+
+# --- requests of a test's own ---------------------------------------------------------------------------------------
+
+
+def test_an_upload_of_an_older_image_is_refused_if_that_is_asked_for(sim, dfu, builds):
+    dfu.update(builds["1.1.0"], via="application")
+    older = builds["1.0.0"].image.data
+    first = UploadRequest(off=0, data=older[:200], length=len(older), sha=sha256(older).digest(), upgrade=True)
+    with pytest.raises(SmpRejected, match=r"CURRENT_VERSION_IS_NEWER \(27\)"):
+        sim.unit.client.request(first)
+
+
+def test_an_image_may_be_marked_for_good(sim, dfu, builds):
+    new = builds["1.1.0"]
+    sim.unit.client.upload(new.image.data)
+    (marked,) = (
+        state
+        for state in sim.unit.client.request(ImageStateWrite(hash=new.hash, confirm=True)).images
+        if state.slot == 1
+    )
+    assert (marked.pending, marked.permanent) == (True, True)
+    sim.unit.client.reset()
+    simulator.wait_until(lambda: slots(sim)[0] == new.hash, "the swap")
+    with pytest.raises(UpdateRefused, match="nothing is on trial"):
+        updates(sim).revert()

@@ -8,7 +8,7 @@ import simulator
 from board.conftest import wired
 from board.test_dfu_netcore import app_image, net_image
 from pytest_nrfdfu.board.dfu import Dfu
-from pytest_nrfdfu.errors import UpdateRefused
+from pytest_nrfdfu.errors import SmpRejected, UpdateRefused
 from pytest_nrfdfu.image.build import load
 from pytest_nrfdfu.smp.header import HEADER_SIZE, Group, Header, ImageCommand, Op
 
@@ -58,7 +58,7 @@ def test_both_cores_in_one_update(sim, both):
     assert writes(sim)[:5] == [1, 0, net, app, "reset"], "the network core first"
     net_report, app_report = report.reports
     assert (net_report.image, net_report.verified, net_report.proof, net_report.hash) == ("net", False, UNSEEN, None)
-    assert net_report.running == UNSEEN
+    assert (net_report.running, net_report.confirmed) == (UNSEEN, None)
     assert (app_report.image, app_report.verified, app_report.proof, app_report.hash) == (
         "app",
         True,
@@ -72,6 +72,14 @@ def test_both_cores_in_one_update(sim, both):
     assert core["image_hash"] == net.hex()
     assert sim.admin.flash_hash().image_hash == app
     assert sim.unit.runs(both)
+    sim.admin.reset_counters()
+    again = Dfu(sim.unit).update(both, via="application", only_if_needed=True)
+    assert [(part.image, part.verified, part.bytes) for part in again.reports] == [("net", False, 0), ("app", True, 0)]
+    sim.unit.network_core = None
+    with pytest.raises(UpdateRefused, match=r"whether its network core has .*net\.bin nothing shows.*Nothing was sent"):
+        Dfu(sim.unit).update(both, via="application", only_if_needed=True)
+    assert sim.admin.counters()["upload_requests"] == 0
+    assert sim.resets() == {}
 
 
 def test_nothing_is_on_trial_and_nothing_comes_back(sim, both):
@@ -98,3 +106,25 @@ def test_the_network_core_alone(sim, tmp_path):
     report = Dfu(sim.unit).update(image, via="application")
     assert (report.image, report.verified, report.proof) == ("net", False, UNSEEN)
     assert sim.admin.counters()["network_core"]["image_hash"] == image.images["net"].hash.hex()
+    assert report.confirmed is None, "nobody can see that"
+    assert "confirm" not in writes(sim), "that would be the application, which is no part of it"
+
+
+def test_a_mark_that_fails_names_what_is_marked_already(sim, both, monkeypatch):
+    """The next reset puts in the network core's image, without the application that belongs to it."""
+    request = sim.unit.client.request
+
+    def refusing(asked, **how):
+        if getattr(asked, "hash", None) == both.hash:
+            raise SmpRejected("the server answered UNKNOWN (1) of group 1: unknown", rc=1, group=1)
+        return request(asked, **how)
+
+    monkeypatch.setattr(sim.unit.client, "request", refusing)
+    with pytest.raises(UpdateRefused, match=r"Marked already, and put in by the next reset: the image net$"):
+        Dfu(sim.unit).update(both, via="application")
+
+
+def test_a_share_is_one_of_all_images(sim, both):
+    cut = Dfu(sim.unit).interrupt(both, at="upload:95%")
+    assert 0.95 <= cut.cut < 1
+    assert writes(sim)[:2] == [1, 0], "the network core's image had come whole"

@@ -11,6 +11,18 @@ from pytest_nrfdfu.image.format import Version
 NEW = Version(2, 1, 0)
 
 
+def test_a_boot_may_come_before_the_reset_was_reckoned(no_rig_unit):
+    """An OS reset comes some time after its answer, which this host can only reckon."""
+    console = no_rig_unit.console_uart.console
+    for when, version in ((97.0, "3.0.0"), (99.98, "2.1.0")):
+        text = f"*** Booting MCUboot v2.1.0 ***\r\nI: Starting bootloader\r\nI: Image version: v{version}\r\n"
+        console.write(text.encode(), when)
+        console.write(b"*** Booting Zephyr OS build v3.5.0 ***\r\n", when + 0.05)
+    console.note_reset("OS reset", 96.99, since=96.7)
+    console.note_reset("OS reset", 100.0, since=99.7)
+    assert heard(no_rig_unit, 0).started == "2.1.0"
+
+
 @pytest.mark.parametrize(
     ("told", "before", "running"),
     [

@@ -4,8 +4,10 @@ import pytest
 import simulator
 
 from board.conftest import make_build, wired
+from board.test_application import refuse_to_erase
 from pytest_nrfdfu.board.dfu import Dfu
-from pytest_nrfdfu.errors import ConfigError, UpdateRefused
+from pytest_nrfdfu.errors import ConfigError, NotBooted, UpdateRefused
+from pytest_nrfdfu.smp.messages import ImageStateWrite
 
 SIM = {"application_smp": "full", "baudrate": 1_000_000, "flash_timing": "datasheet"}
 
@@ -36,6 +38,16 @@ def fresh(sim, builds):
     return next(build for build in builds if build.hash not in held)
 
 
+def frugal(images):
+    """A list that leaves out what is false (CONFIG_MCUMGR_GRP_IMG_FRUGAL_LIST)."""
+
+    def listed(**how):
+        states = images(**how)
+        return states._replace(images=tuple(s._replace(confirmed=s.confirmed or None) for s in states.images))
+
+    return listed
+
+
 def slot0(sim):
     return sim.admin.flash_hash()
 
@@ -63,8 +75,10 @@ def test_cut_off_in_the_upload_the_old_image_runs(sim, builds):
 
 
 @pytest.mark.parametrize(("share", "number"), [(10, 1), (60, 2)])
-def test_cut_off_in_the_swap_the_new_image_runs_whole(sim, builds, share, number):
+def test_cut_off_in_the_swap_the_new_image_runs_whole(sim, builds, share, number, monkeypatch):
     """Another image each time: where slot 1 holds it, the slot is erased first, which takes seconds."""
+    if number == 1:
+        monkeypatch.setattr(sim.unit.client, "images", frugal(sim.unit.client.images))
     old, new, said, reports = builds[0], builds[number], [], []
     cut = Dfu(sim.unit, say=said.append, done=reports.append).interrupt(new, at=f"swap:{share}%")
     assert (cut.runs, cut.hash, cut.confirmed) == ("new", new.hash, False)
@@ -117,6 +131,44 @@ def test_an_update_survives_a_reset_from_outside(sim, builds, uploads):
     assert report.retries + report.resyncs >= 1
     if uploads > 1:
         assert report.notes[-1].startswith("the application had been reset: the upload began again at 0")
+
+
+def test_an_upload_that_is_not_needed_has_no_place_to_cut(sim, builds, monkeypatch):
+    """It is not the swap that is cut instead."""
+    left = fresh(sim, builds)
+    sim.unit.client.upload(left.image.data)
+    sim.unit.client.request(ImageStateWrite(hash=left.hash))
+    refuse_to_erase(sim, monkeypatch)
+    sim.admin.reset_counters()
+    with pytest.raises(UpdateRefused, match=r"to be cut off at 50% and ended at 0%: slot 1 holds the image already"):
+        Dfu(sim.unit).interrupt(left, at="upload:50%")
+    assert sim.resets() == {}
+    monkeypatch.undo()
+    sim.unit.client.erase(1, simulator.DEADLINE)
+
+
+def test_what_runs_is_what_runs_after_recovery_too(builds, tmp_path):
+    """Recovery lists the new image, which does not answer; the boot out of recovery takes it back."""
+    bad = make_build(tmp_path, "7.7.7")
+    table = SIM | {"image": builds[0].path, "applications": {"7.7.7": "hangs"}}
+    with wired(sim=table, boot={"timeout": 4.0}) as board:
+        board.unit.client.poll_images(0.1, board.unit.now() + simulator.DEADLINE)
+        board.unit.client.link = type(board.unit.client.link)(baudrate=None, erase_page=0.0, write_word=0.0)
+        board.unit.swap_seconds = 1.0
+        cut = Dfu(board.unit).interrupt(bad, at="swap:20%")
+        assert (cut.runs, cut.hash, cut.proof) == ("old", builds[0].hash, "the application's image list")
+        assert slot0(board).image_hash == builds[0].hash
+
+
+def test_where_no_hashes_are_listed_the_version_tells(builds, tmp_path):
+    same = make_build(tmp_path, "1.0.0", size=8000)
+    with wired(sim={"image": builds[0].path, "hash": False}) as board:
+        cut = Dfu(board.unit).interrupt(builds[1], at="upload:100%", via="recovery")
+        assert (cut.runs, cut.version, cut.hash) == ("new", "1.1.0", None)
+        assert cut.proof == "recovery's image list, which shows no hashes: by the version"
+        Dfu(board.unit).update(builds[0])
+        with pytest.raises(NotBooted, match=r"nothing tells: both have version 1\.0\.0.*shows no hashes"):
+            Dfu(board.unit).interrupt(same, at="upload:100%", via="recovery")
 
 
 def test_the_last_byte_is_the_new_image(sim, builds):

@@ -1,9 +1,11 @@
 """A board that runs the build already is asked, and left alone."""
 
 import pytest
+import simulator
 
 from board.conftest import wired
 from pytest_nrfdfu.board.boot import boot
+from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.running import application_runs
 from pytest_nrfdfu.board.unit import Unit
@@ -59,3 +61,11 @@ def test_the_bootloaders_list_is_not_the_applications(sim, builds):
     enter(sim.unit)
     sim.unit.doubted = False
     assert not application_runs(sim.unit, builds[0])
+
+
+def test_an_image_on_trial_is_not_what_runs_after_the_next_reset(builds):
+    with wired(sim={"image": builds[0].path, "application_smp": "full"}) as board:
+        board.unit.client.poll_images(0.1, board.unit.now() + simulator.DEADLINE)
+        Dfu(board.unit).update(builds[1], via="application", confirm=False)
+        board.unit.proved, board.unit.doubted = None, False
+        assert not application_runs(board.unit, builds[1])

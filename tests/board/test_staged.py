@@ -111,9 +111,11 @@ def transport(sim):
 
 def test_it_is_proved_pending_and_running_by_the_applications_list(sim, builds):
     new, reports = builds["1.1.0"], []
+    sim.unit.network_core = b"n" * 32
     with Dfu(sim.unit, done=reports.append).staged(new, timeout=20) as update, transport(sim) as link:
         link.stage(new)
         assert update.report is None
+    assert sim.unit.network_core is None, "the application may have updated that as well"
     report = update.report
     assert reports == [report]
     assert (report.verified, report.proof, report.hash, report.running) == (True, "image list", new.hash, "image list")
@@ -263,6 +265,50 @@ def test_an_error_in_the_block_is_the_tests_own(sim, builds):
     assert reports == []
 
 
+def test_an_error_in_the_block_resets_nothing(sim, builds):
+    new = builds["1.1.0"]
+    sim.admin.reset_counters()
+
+    def transfer(update):
+        with transport(sim) as link:
+            link.stage(new)
+        update.wait_pending()
+        1 / 0  # noqa: B018 - fails as a test's own check may
+
+    with pytest.raises(ZeroDivisionError), Dfu(sim.unit).staged(new, timeout=5) as update:
+        transfer(update)
+    assert sim.resets() == {}
+
+
+def test_a_pattern_that_is_none_is_told_before_the_transfer(sim, builds):
+    with pytest.raises(re.error), Dfu(sim.unit).staged(builds["1.1.0"], pending="("):
+        pytest.fail("the transfer began")
+
+
+def test_a_reset_in_the_block_is_not_repeated(sim, builds):
+    """One more would take the image on trial back."""
+    new = builds["1.1.0"]
+    with Dfu(sim.unit).staged(new, timeout=20) as update, transport(sim) as link:
+        link.stage(new)
+        update.wait_pending()
+        reset_by_probe(sim)
+    assert update.report.verified
+
+
+@pytest.mark.parametrize("when", ["transfer", "swap"])
+def test_the_targets_own_usb_goes_when_it_resets_itself(sim, builds, monkeypatch, when):
+    """And comes back."""
+    new, unit = builds["1.1.0"], sim.unit
+    monkeypatch.setattr(unit.uart, "transient", True)
+    with Dfu(unit).staged(new, timeout=20, reset=False) as update, transport(sim) as link:
+        link.stage(new)
+        if when == "swap":
+            update.wait_pending()
+        link.ask("reboot")
+        unit.uart.close()
+    assert update.report.verified
+
+
 def test_without_a_server_recovery_shows_slot_1(silent, builds):
     """Not whether it is pending: that is said."""
     new = builds["1.1.0"]
@@ -290,6 +336,13 @@ def test_without_a_server_a_console_pattern_is_the_weakest_proof(silent, builds)
         silent.admin.noise(b"app: update ready\r\n")
     assert update.pending == "the console pattern 'update (staged|ready)': the weakest proof, the board's own words"
     assert update.report.running == "console: the application names version 1.1.0"
+    with Dfu(silent.unit).staged(builds["1.2.0"], pending="update ready") as update, transport(silent) as link:
+        link.stage(builds["1.2.0"])
+        silent.admin.noise(b"app: update ready\r\n")
+        update.wait_pending()
+        reset_by_probe(silent)
+    assert update.report.running == "console: the application names version 1.2.0", "it was not reset once more"
+    Dfu(silent.unit).update(new)
     assert silent.admin.flash_hash().image_hash == new.hash
 
 

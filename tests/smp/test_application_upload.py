@@ -175,6 +175,18 @@ def test_no_packet_for_the_answer_is_not_a_verdict_on_the_image() -> None:
     assert sent.counters.malformed > 0
 
 
+def test_advice_is_for_an_application() -> None:
+    """An error of SMP version 1 has no group, and is not MCUboot's."""
+    server, sent = Server(), upload()
+    server.answer = lambda **_: {"rc": 6}  # type: ignore[method-assign]
+    with pytest.raises(UploadFailed, match=r"EBADSTATE \(6\)[^;]*$"):
+        run(sent, server)
+    silent = upload(tries=1)
+    silent.due(0.0)
+    with pytest.raises(UploadFailed, match=r"fit the application's buffers \(CONFIG_MCUMGR_TRANSPORT_NETBUF_SIZE"):
+        silent.due(silent.deadline)
+
+
 def test_a_groups_error_is_told_as_it_is() -> None:
     """Without the guess that serves for MCUboot's rc 3."""
     server, sent = Server(), upload()
