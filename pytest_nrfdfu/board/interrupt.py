@@ -199,7 +199,7 @@ class _Cut:
         unit = self._unit
         whole = unit.swap_seconds or update.swaps
         with noted_os_reset(unit):
-            unit.client.reset()
+            unit.client.reset(tries=1)  # one sent again may reach the image on trial, and take it back
         began = time.monotonic() + unit.config.boot.reset_delay
         time.sleep(max(0.0, began + self._place.share * whole - time.monotonic()))
         self._share = min(1.0, (time.monotonic() - began) / whole) if whole else 1.0
