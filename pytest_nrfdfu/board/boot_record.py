@@ -175,7 +175,7 @@ class _Boot:
         fault = next((fault for fault in faults_in(self.lines) if not fault.survived), None)
         alive = fault.began - self.banner.time if fault is not None and self.banner is not None else None
         return BootRecord(
-            began=reset.at if reset is not None else self.began,
+            began=self.began if reset is None else min(reset.at, self.began),  # it may be noted behind the first line
             reset=reset.how if reset is not None else "",
             bootloader_banner=self.bootloader_banner,
             bootloader_version=mcuboot["version"] if mcuboot else None,
