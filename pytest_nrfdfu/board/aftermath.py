@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pytest_nrfdfu.board.application_rules import shown
 from pytest_nrfdfu.board.boot_story import story
-from pytest_nrfdfu.board.running_application import active_image
 from pytest_nrfdfu.board.trial import from_recovery
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import NotBooted, SmpError, UartError
@@ -29,7 +28,7 @@ def behind(text: str, sentence: str) -> str:
 
 def note_active(unit: Unit, states: ImageStates) -> bool:
     """Remember in words which image an application's list shows as active; whether it shows one."""
-    active = active_image(states)
+    active = states.active
     if active is None:
         return False
     trial = ", on trial: the next reset takes it back" if not active.confirmed else ""

@@ -94,7 +94,7 @@ def check_confirm(swap: Swap, *, confirm: bool) -> None:
 
 def check_running(states: ImageStates, swap: Swap) -> ImageState:
     """The running image; UpdateRefused where it is not in slot 0, or is on trial itself."""
-    active = next((state for state in states.images if state.image == 0 and state.active), None)
+    active = states.active
     if active is None or active.slot != 0:
         where = "none as active" if active is None else f"the one in slot {active.slot} as active"
         raise UpdateRefused(
@@ -173,7 +173,7 @@ class Ran(NamedTuple):
 
 def which_runs(states: ImageStates, new: bytes, old: bytes | None) -> Ran:
     """Whether the new image is active, or the old one, or another."""
-    active = next((state for state in states.images if state.image == 0 and state.active), None)
+    active = states.active
     if active is None:
         return Ran("another", None)
     if active.hash == new:

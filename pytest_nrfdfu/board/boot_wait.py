@@ -237,7 +237,7 @@ class Wait:
 
     def _check(self, image: Image, states: ImageStates) -> None:
         """HashMismatch if `image` is not the active one, NotBooted if it was started before."""
-        active = next((state for state in states.images if state.image == 0 and state.active), None)
+        active = states.active
         if active is None or active.hash is None or active.hash == image.hash:
             return
         self.unit.forget()

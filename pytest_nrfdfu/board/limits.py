@@ -11,14 +11,13 @@ from pytest_nrfdfu.board.window_memory import Known
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.image.bootloader import BootloaderProfile
 from pytest_nrfdfu.smp.chunks import Limits
+from pytest_nrfdfu.smp.console import FRAME_OVERHEAD
 from pytest_nrfdfu.smp.regulator import Verdict
 from pytest_nrfdfu.smp.upload import Upload
 from pytest_nrfdfu.smp.window import waiting_lines
 
 __all__ = ["findings", "key", "limits_for", "no_window", "window_outcome"]
 
-_DECODE_OVERHEAD = 4
-"""The decode buffer holds the packet beside length and CRC (measured with MCUboot's code)."""
 _AUTO = 2
 """Chunks in flight: of the windows that fit eight line buffers the one with the largest chunks."""
 
@@ -48,7 +47,7 @@ def limits_for(
     window = earned if asked == "auto" else asked
     slot_size = config.app_image.slot_size
     return Limits(
-        max_packet=min(size, known.receive_size or size) - _DECODE_OVERHEAD,
+        max_packet=min(size, known.receive_size or size) - FRAME_OVERHEAD,  # they lie in the decode buffer as well
         line_length=min(profile.line_length - 1, Limits().line_length),
         erases_at_start=not profile.erase_progressively,
         slot_size=slot_size or Limits().slot_size,
@@ -83,7 +82,7 @@ def findings(upload: Upload, limits: Limits) -> dict[str, str | int]:
     elif upload.regulator.on_trial and upload.regulator.carried > limits.trial_carried:
         found |= {"window": "unknown", "losses": 0, "carried": upload.regulator.carried, "full": limits.flow_control}
     if shrunk:
-        found |= {"receive_size": upload.limits.max_packet + _DECODE_OVERHEAD}
+        found |= {"receive_size": upload.limits.max_packet + FRAME_OVERHEAD}
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pytest_nrfdfu.board.application_limits import slot_size
 from pytest_nrfdfu.board.application_rules import shown, swap_seconds
-from pytest_nrfdfu.board.running_application import active_image, ask, reset_and_wait
+from pytest_nrfdfu.board.running_application import ask, reset_and_wait
 from pytest_nrfdfu.board.session import PROVED
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import HashMismatch, UpdateRefused
@@ -44,7 +44,7 @@ def revert(unit: Unit, say: Callable[[str], None]) -> Reverted:
             f"{unit.name}: its bootloader overwrites slot 0 ({running.swap_by}: CONFIG_BOOT_UPGRADE_ONLY) and keeps no"
             " old image: there is no way back, and nothing was reset"
         )
-    away, back = active_image(running.states), running.states.find(image=0, slot=1)
+    away, back = running.states.active, running.states.find(image=0, slot=1)
     if away is None or away.hash is None or away.confirmed:
         raise UpdateRefused(
             f"{unit.name}: nothing is on trial: {shown(away)} runs and is confirmed, so a reset starts it again."
@@ -58,7 +58,7 @@ def revert(unit: Unit, say: Callable[[str], None]) -> Reverted:
     began = time.monotonic()
     seconds = swap_seconds(running.swap, [slot_size(unit)], unit.client.link)
     reset_and_wait(unit, None, swaps=min(seconds, unit.swap_seconds or seconds))
-    now = active_image(unit.client.images())
+    now = unit.client.images().active
     if now is None or now.hash != back.hash:
         raise HashMismatch(
             f"{unit.name}: {shown(away)} was on trial and the board was reset, and now {shown(now)} runs instead of"

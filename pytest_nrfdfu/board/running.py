@@ -36,7 +36,7 @@ def application_runs(unit: Unit, build: Build) -> bool:
         return False
     if from_recovery(states, has_state=unit.profile.image_state):
         return False
-    active = next((state for state in states.images if state.image == 0 and state.active), None)
+    active = states.active
     if active is None or active.hash != build.hash or not active.confirmed:  # on trial: the next reset takes it back
         return False
     unit.remember(build.hash, f"version {build.version}, shown as active by the application's own image list")

@@ -25,7 +25,6 @@ from pytest_nrfdfu.smp.messages import BootloaderInfoRequest, ImageState, ImageS
 
 __all__ = [
     "Running",
-    "active_image",
     "ask",
     "await_application",
     "await_banner",
@@ -95,7 +94,7 @@ def confirm_running(unit: Unit) -> ImageState:
     except SmpRejected as error:
         raise UpdateRefused(f"{unit.name}: the application does not confirm the running image: {error}") from error
     unit.network_core = network_core
-    active = active_image(unit.client.images())
+    active = unit.client.images().active
     if active is None or not active.confirmed:
         raise UpdateRefused(
             f"{unit.name}: the application acknowledged the confirmation, and its image list does not show it:"
@@ -213,7 +212,7 @@ def _reset_once(unit: Unit, position: int) -> None:
 def _active_hash(unit: Unit) -> bytes | None:
     """Hash of the image that an application shows as active; None if none answers."""
     try:
-        active = active_image(unit.client.images(tries=3, timeout=_ANSWER))
+        active = unit.client.images(tries=3, timeout=_ANSWER).active
     except (SmpRejected, SmpTimeout, PortGone):
         return None
     return None if active is None else active.hash
@@ -223,8 +222,3 @@ def with_story(unit: Unit, position: int, text: str) -> str:
     """`text`, and what the console has told since `position` of boots and faults, the dump behind it."""
     said, dumped = told(unit, position), dump(unit, position)
     return text + (f". {said}" if said else "") + (f"\n{dumped}" if dumped else "")
-
-
-def active_image(states: ImageStates) -> ImageState | None:
-    """The image that runs, by an application's list."""
-    return next((state for state in states.images if state.image == 0 and state.active), None)

@@ -23,7 +23,6 @@ from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.report import DfuReport
 from pytest_nrfdfu.board.restart import reset_kind, restart
 from pytest_nrfdfu.board.running_application import (
-    active_image,
     ask,
     await_application,
     await_banner,
@@ -125,7 +124,7 @@ class StagedUpdate:
             notes.append(f"{why}: what slot 1 held before was not seen")
             return
         self._has_smp = True
-        self._old = active_image(states)
+        self._old = states.active
         if self._old is not None and self._old.hash == self._image.hash:
             raise UpdateRefused(
                 f"{self._unit.name} runs {shown(self._old)} already, which is the image to be staged: afterwards"
@@ -214,7 +213,7 @@ class StagedUpdate:
                 last = str(error)
             else:
                 staging = staging_of(states, 0, self._image.hash)
-                active = active_image(states)
+                active = states.active
                 if staging is Staging.PENDING:
                     self._seen, self._position = _Seen.PENDING, position
                     return _LIST
@@ -331,7 +330,7 @@ class StagedUpdate:
     def _look(self) -> None:
         """By the application's list what runs."""
         states = self._unit.client.images()
-        active = active_image(states)
+        active = states.active
         if active is None or active.hash != self._image.hash:
             note_active(self._unit, states)
             back = " again: MCUboot took the staged image back, or did not swap" if self._is_old(active) else ""

@@ -162,6 +162,11 @@ class ImageStates(NamedTuple):
     split_status: int | None
     extra: Map
 
+    @property
+    def active(self) -> ImageState | None:
+        """The application's image that runs, by the list of an application; None where no flag tells."""
+        return next((state for state in self.images if state.image == 0 and state.active), None)
+
     def find(self, *, image: int = 0, slot: int = 0) -> ImageState | None:
         """The entry of one slot, or None: MCUboot leaves out slots without a valid image."""
         return next((state for state in self.images if (state.image, state.slot) == (image, slot)), None)
