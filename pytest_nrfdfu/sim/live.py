@@ -19,6 +19,9 @@ _MAX_BACKLOG = 4096
 class UartPort(Protocol):
     """The host's end of the UART, as the board sees it."""
 
+    stays: bool
+    """Whether it is the same one whoever owns it."""
+
     def write(self, data: bytes) -> None:
         """Give `data` to the host; drop it when nobody takes it."""
 
@@ -57,12 +60,17 @@ class LiveBoard:
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
         self._paused = False
+        self._served: object | None = None
+        """Whose the port is."""
         self._underway: dict[Callable[[bytes], None], deque[bytes]] = {}
         board.machine.on_wake = self._wake
 
     def received(self, data: bytes) -> None:
         """The host has written `data`."""
-        self._later(self._receive, data)
+        served = self._served
+        self._catch_up()
+        if self._served is served:  # else it came through a port that is gone
+            self._later(self._receive, data)
 
     def _receive(self, data: bytes) -> None:
         echo = self._link.echo(data)
@@ -80,12 +88,7 @@ class LiveBoard:
         self._woken = False
         machine = self.board.machine
         now = self._loop.time()
-        sent = machine.advance(now)
-        if sent:
-            heard = self._link.to_host(sent)
-            self._later(self._port.write, heard)
-            self.board.traffic.from_board(heard, now)
-        self._port.follow(self._owner())
+        self._advance(now)
         self._on_turn()
         self._pace(now)
         if self._timer is not None:
@@ -97,15 +100,48 @@ class LiveBoard:
             event = drained if event is None else min(event, drained)
         self._timer = None if event is None else self._loop.call_at(event, self.turn)
 
+    def _catch_up(self) -> None:
+        """Where the port may go: let the board do what it did before now, so that bytes find their port gone."""
+        if not self._port.stays:
+            self._advance(self._loop.time())
+
+    def _advance(self, now: float) -> None:
+        """Let the board run up to `now`, and give what it sends to the port of who sends it.
+
+        Where the port goes with its owner, event by event: what the next owner sends never leaves by it.
+        """
+        machine, reached = self.board.machine, -1.0
+        while reached < now:
+            event = None if self._port.stays else machine.next_event()
+            reached = now if event is None or event <= reached else min(event, now)
+            sent = machine.advance(reached)
+            self._hand_over()
+            if sent:
+                heard = self._link.to_host(sent)
+                self._later(self._port.write, heard)
+                self.board.traffic.from_board(heard, now)
+
+    def _hand_over(self) -> None:
+        owner = self._owner()
+        if owner is not self._served:
+            self._served = owner
+            self._underway = {}
+            self._port.follow(owner)
+
     def _later(self, carry: Callable[[bytes], None], data: bytes) -> None:
-        """Hand bytes on after the host's latency; those of one direction stay in order."""
+        """Hand bytes on after the host's latency; those of one direction stay in order, and go with their port."""
         latency = self.board.options.uart.host_latency
         if not latency:
             carry(data)
             return
         waiting = self._underway.setdefault(carry, deque())
         waiting.append(data)
-        self._loop.call_later(latency, lambda: carry(waiting.popleft()))
+        self._loop.call_later(latency, self._arrive, carry, waiting)
+
+    def _arrive(self, carry: Callable[[bytes], None], waiting: deque[bytes]) -> None:
+        self._catch_up()
+        if self._underway.get(carry) is waiting:
+            carry(waiting.popleft())
 
     def stop(self) -> None:
         """Let time stand still."""

@@ -28,6 +28,8 @@ class PtyPort:
     def __init__(self, received: Callable[[bytes], None], *, rate: int = 0) -> None:
         self._received = received
         self._loop = asyncio.get_running_loop()
+        self.stays = True
+        """Whoever owns it."""
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
         if rate:
@@ -60,7 +62,7 @@ class PtyPort:
         return host_rate(self._slave)
 
     def follow(self, owner: object | None) -> None:
-        """This one stays."""
+        """Nothing changes."""
 
     async def close(self) -> None:
         """Take the pty away."""
@@ -85,6 +87,8 @@ class TcpPort:
 
     def __init__(self, received: Callable[[bytes], None]) -> None:
         self._received = received
+        self.stays = True
+        """Whoever owns it."""
         self._server: asyncio.Server | None = None
         self._client: _TcpClient | None = None
         self._paused = False
@@ -100,7 +104,7 @@ class TcpPort:
         return None
 
     def follow(self, owner: object | None) -> None:
-        """This one stays."""
+        """Nothing changes."""
 
     async def start(self, port: int = 0) -> None:
         """Listen on the loopback interface."""

@@ -28,6 +28,7 @@ class TransientPty:
     def __init__(self, received: Callable[[bytes], None], *, rate: int, link: Path | None) -> None:
         if link is not None and link.exists() and not link.is_symlink():
             raise ValueError(f"{link} is there already and no symbolic link")
+        self.stays = False
         self._received = received
         self._rate = rate
         self._link = link

@@ -1,6 +1,7 @@
 """A whole board: in virtual time, and kept up with an event loop's clock."""
 
 import asyncio
+import time
 
 import pytest
 import virtual
@@ -11,6 +12,8 @@ from pytest_nrfdfu.sim.firmware import FlashTiming
 from pytest_nrfdfu.sim.live import LiveBoard
 from pytest_nrfdfu.sim.server import event_loop
 from pytest_nrfdfu.sim.uart import UartConfig
+from pytest_nrfdfu.smp import console
+from pytest_nrfdfu.smp.codec import encode
 from pytest_nrfdfu.smp.messages import ImageStateRead, ResetRequest, UploadRequest
 
 
@@ -111,6 +114,8 @@ def test_the_recovery_pin_is_low_while_anybody_pulls_it():
 class Port:
     """A port that notes what happens to it."""
 
+    stays = True
+
     def __init__(self):
         self.written = b""
         self.greeted = asyncio.Event()
@@ -133,21 +138,71 @@ class Port:
         self.resumed.set()
 
 
-def live(test, **options):
+class OwnUsb(Port):
+    """The target's own, which goes with the program that has it: what each of them sent."""
+
+    stays = False
+
+    def __init__(self):
+        super().__init__()
+        self.sent_by = []
+
+    def follow(self, owner):
+        if not self.sent_by or owner is not self.sent_by[-1][0]:
+            self.sent_by.append([owner, b""])
+
+    def write(self, data):
+        if self.sent_by:
+            self.sent_by[-1][1] += data
+
+
+def live(test, port=None, **options):
     """Run `test` with a live board and its port, in a loop like the simulator's."""
 
     async def run():
         loop = asyncio.get_running_loop()
-        port = Port()
-        board = LiveBoard(SimBoard(BoardOptions(**options), clock=loop.time, now=loop.time()), port)
-        board.turn()
+        plug = port or Port()
+        board = SimBoard(BoardOptions(**options), clock=loop.time, now=loop.time())
+        live_board = LiveBoard(board, plug, owner=lambda: board.uart_owner)
+        live_board.turn()
         try:
-            await asyncio.wait_for(test(board, port), DEADLINE)
+            await asyncio.wait_for(test(live_board, plug), DEADLINE)
         finally:
-            board.stop()
+            live_board.stop()
 
     with asyncio.Runner(loop_factory=event_loop) as runner:
         runner.run(run())
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.001])
+def test_what_the_host_writes_to_a_port_that_is_about_to_go_is_lost_with_it(latency):
+    """A busy simulator reads it only after the reset: the program that runs by then must not be asked by it."""
+    answer = b"\x06\t"
+
+    async def test(board, port):
+        def ask(request):
+            board.received(console.encode(encode(request, 1)))
+
+        await asyncio.sleep(0.2)
+        old = port.sent_by[-1]
+        ask(ResetRequest())
+        await asyncio.sleep(0.1)
+        ask(ImageStateRead())
+        await asyncio.sleep(0.05)
+        assert port.sent_by[-1] is old
+        assert old[1].count(answer) == 2, "until the reset it answers"
+        time.sleep(0.2)  # noqa: ASYNC251 - the loop is to be busy: the reset is due meanwhile
+        ask(ImageStateRead())
+        await asyncio.sleep(0.2)
+        new = port.sent_by[-1]
+        assert new[0] not in {None, old[0]}
+        assert [sent.count(answer) for _, sent in port.sent_by[-3:]] == [2, 0, 0], "nobody has asked the new one"
+        ask(ImageStateRead())
+        await asyncio.sleep(0.1)
+        assert new[1].count(answer) == 1
+
+    uart = UartConfig(baudrate=0, host_latency=latency)
+    live(test, OwnUsb(), image=make_image(), application_smp="full", uart=uart)
 
 
 def test_a_host_that_writes_faster_than_the_wire_has_to_wait():
