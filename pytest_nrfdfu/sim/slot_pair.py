@@ -100,6 +100,12 @@ class SlotPair:
         """How many pages hold `size` bytes; at least one."""
         return max(1, -(-size // self.page))
 
+    def no_room(self, pages: int) -> Iterator[Effect]:
+        """Say that the primary slot has not the `pages` pages that a swap would need."""
+        yield from self.console.warning("Not enough free space to run swap upgrade")
+        needed, free = pages * self.page, self.room() * self.page
+        yield from self.console.warning(f"required {needed} bytes but only {free} are available")
+
     # Effects.
 
     def erase(self, area: SlotArea, page: int) -> Iterator[Effect]:

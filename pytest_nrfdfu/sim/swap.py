@@ -5,7 +5,8 @@ downgrade prevention, dependencies between images, encrypted images, swap using 
 waiting), and MCUBOOT_VERIFY_IMG_ADDRESS, which erases an image that was linked for another slot.
 
 Source: MCUboot, boot/bootutil/src/loader.c (boot_prepare_image_for_update, boot_validated_swap_type,
-boot_validate_slot, boot_swap_image, boot_perform_update, boot_complete_partial_swap).
+boot_validate_slot, boot_swap_image, boot_perform_update, boot_complete_partial_swap). Where versions differ it is the
+main branch of 2026: that an image is not valid is said before it is erased, not after that.
 """
 
 from __future__ import annotations
@@ -160,8 +161,8 @@ class Swapper:
             yield from self._log.error("Secondary header magic detected in first sector, wrong upload address?")
         elif self._validator.bootable(area, header, headers.secondary_base):
             return True
-        yield from pair.erase_slot(area)
         yield from self._log.error("Image in the secondary slot is not valid!")
+        yield from pair.erase_slot(area)
         return False
 
     def _forget_update(self, pair: SlotPair, status: SwapStatus) -> Generator[Effect, None, None]:

@@ -3,6 +3,10 @@
 Page k of the old image goes to page k of the secondary slot, then page k + 1 of that to page k of the primary one. A
 revert does the opposite from the end on. The order of the effects, and where MCUboot looks for the images' headers
 after each of them, are those of its boot/bootutil/src/swap_offset.c.
+
+So are three traps: a reset while the last page is swapped to an image smaller by two pages or more leaves nothing that
+could be reverted to, one while the only page of an image of one page is written leaves nothing to boot, and the image
+that was replaced, when it is marked again, lies where MCUboot takes it for an upload to the wrong place and erases it.
 """
 
 from __future__ import annotations
@@ -113,7 +117,7 @@ class OffsetSwap(NamedTuple):
         yield from pair.console.info("Starting swap using offset algorithm.")
         count = pair.pages_of(job.size)
         if progress == FRESH and count - 1 >= pair.room():
-            yield from pair.console.warning("Not enough free space to run swap upgrade")
+            yield from pair.no_room(count)
             return
         yield from self._mark_revert(job)
         if progress.idx == 1:

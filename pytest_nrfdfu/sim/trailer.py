@@ -111,8 +111,11 @@ class Trailers:
             in_first_page = trailer_pages * page - layout.size  # of the page that the trailer begins in, this is image
             padding = max(0, layout.entry_size + layout.info_size - (page - in_first_page))
             return area.size - layout.size - padding
-        # One page more is needed: to move the image up by one, or to hold it one page further up.
-        return (area.size // page - trailer_pages - 1) * page
+        # app_max_size: swap using move needs one page more in the primary slot, swap using offset in the secondary one.
+        slots = (self.slots.find(area.image, slot) or area for slot in (0, 1))
+        primary, secondary = (slot.size // page for slot in slots)
+        room = min(primary - 1, secondary) if self.swap == "move" else min(primary, secondary - 1)
+        return (room - trailer_pages) * page
 
     # Reading.
 

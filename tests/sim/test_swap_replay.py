@@ -4,24 +4,15 @@ The recordings are of MCUboot in an emulated nRF51, swap using offset: tests/dat
 """
 
 import gzip
-import hashlib
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from swap_dump import HEADER, PAGE, PAGES, SLOT_SIZE, SLOTS, numbered, pages_of, trailer_of
+from swap_cases import image
+from swap_dump import PAGE, PAGES, SLOT_SIZE, SLOTS, numbered, pages_of, trailer_of
 
 from pytest_nrfdfu.image.bootloader import profile
-from pytest_nrfdfu.image.format import (
-    TLV_HEADER,
-    TLV_INFO,
-    TLV_INFO_MAGIC,
-    ImageHeader,
-    TlvType,
-    Version,
-)
 from pytest_nrfdfu.sim.bootloader import Bootloader
 from pytest_nrfdfu.sim.firmware import Erase, Send, Start, Write
 from pytest_nrfdfu.sim.slots import Geometry, SlotArea, Slots
@@ -35,8 +26,6 @@ AREAS = tuple(
 )
 GEOMETRY = Geometry(page=PAGE, max_sectors=PAGES)
 PROFILE = replace(profile("ncs-2.6"), swap="offset")
-OVERHEAD = HEADER + TLV_INFO.size + TLV_HEADER.size + 32
-"""What an image has besides its code: header, and the TLVs with its hash."""
 
 NOTHING_BOOTS = "E: Unable to find bootable image"
 
@@ -48,15 +37,6 @@ def recording():
 
 
 HEAD, ROWS = recording()
-
-
-def image(version, size, seed):
-    """An image of `size` bytes in all, with MCUboot's hash and no signature."""
-    body = random.Random(seed).randbytes(size - OVERHEAD)
-    head = ImageHeader(hdr_size=HEADER, img_size=len(body), version=Version.parse(version)).pack().ljust(HEADER, b"\0")
-    digest = hashlib.sha256(head + body).digest()
-    tlvs = TLV_HEADER.pack(TlvType.SHA256, len(digest)) + digest
-    return head + body + TLV_INFO.pack(TLV_INFO_MAGIC, TLV_INFO.size + len(tlvs)) + tlvs
 
 
 class Bench:
