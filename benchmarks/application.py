@@ -23,10 +23,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from printing import add_json_option, print_rows
 from upload import make_image
 
 from pytest_nrfdfu.bench.simulator import Simulator
@@ -222,7 +223,7 @@ def table(rows: list[Row]) -> str:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Upload speed to a running application, on simulated boards.")
-    parser.add_argument("--json", action="store_true", help='print {"rows": [...]} instead of a table')
+    add_json_option(parser)
     parser.add_argument("--size", type=int, metavar="BYTES", help=f"of the image ({FULL_SIZE})")
     parser.add_argument("--baudrate", type=int, help=f"({BAUDRATE})")
     parser.add_argument("--host", choices=HOSTS, action="append", help="repeatable (all)")
@@ -243,12 +244,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{host} uploads {options.size} bytes at {options.baudrate} baud, {erase} ...", file=sys.stderr)
             rows.append(measure(host, erase, options.baudrate, image))
     rows = [judged(row, rows) for row in rows]
-    if options.json:
-        shown: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
-        print(json.dumps(shown, indent=1))
-    else:
-        print(table(rows))
-        print("All boards are simulated: nRF5340 flash timing, paced wire, hash read back by the same host.")
+    remark = "All boards are simulated: nRF5340 flash timing, paced wire, hash read back by the same host."
+    print_rows(rows, table, remark, as_json=options.json)
     return 0
 
 

@@ -10,13 +10,12 @@ timeline; "other" is what lies between them. All figures are simulated.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from printing import add_json_option, print_rows
 from upload import FULL_SIZE, LATENCY, limit, make_image
 
 from pytest_nrfdfu.bench.simulator import Simulator
@@ -107,18 +106,14 @@ def table(rows: list[Row]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Where the time of an update goes, on a simulated board.")
-    parser.add_argument("--json", action="store_true", help='print {"rows": [...]} instead of a table')
+    add_json_option(parser)
     parser.add_argument("--size", type=int, default=FULL_SIZE, metavar="BYTES", help="of the image (%(default)s)")
     parser.add_argument("--baudrate", type=int, default=115_200, metavar="N", help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=2, metavar="N", help="updates of the same board (%(default)s)")
     options = parser.parse_args(arguments)
     rows = measure(options.size, options.baudrate, options.rounds)
-    if options.json:
-        shown: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
-        print(json.dumps(shown, indent=1))
-    else:
-        print(table(rows))
-        print("All times are simulated: nRF5340 flash timing, paced wire; nothing executes an image.")
+    remark = "All times are simulated: nRF5340 flash timing, paced wire; nothing executes an image."
+    print_rows(rows, table, remark, as_json=options.json)
     return 0
 
 

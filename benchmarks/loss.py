@@ -12,12 +12,12 @@ figures are simulated.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import hosts
+from printing import add_json_option, print_rows
 from upload import BOOTLOADERS, LATENCY, OWN, SLOT_SIZE, SMALLEST, Case, make_image, measure
 
 SIZE = 64 << 10
@@ -91,7 +91,7 @@ def table(rows: list[Row]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; 1 if this project's client does not do what it wants to."""
     parser = argparse.ArgumentParser(description="Uploads over a wire that loses lines, on simulated boards.")
-    parser.add_argument("--json", action="store_true", help='print {"rows": [...]} instead of a table')
+    add_json_option(parser)
     parser.add_argument("--size", type=int, default=SIZE, metavar="BYTES", help="of the image (%(default)s)")
     parser.add_argument("--baudrate", type=int, default=115_200, metavar="N", help="(%(default)s)")
     parser.add_argument("--loss", type=float, default=0.01, metavar="R", help="share of lines lost (%(default)s)")
@@ -103,11 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
     image, case = make_image(options.size), Case(BOOTLOADERS[0], options.baudrate)
     rows = [row_of(host, case, image, options.loss, options.runs) for host in options.host or hosts.HOSTS]
     own = [row for row in rows if row.host == OWN]
-    if options.json:
-        print(json.dumps({"rows": [asdict(row) for row in rows]}, indent=1))
-    else:
-        print(table(rows))
-        print(f"All boards are simulated: paced wire, {LATENCY * 1e3:g} ms host latency, nRF5340 flash timing.")
+    remark = f"All boards are simulated: paced wire, {LATENCY * 1e3:g} ms host latency, nRF5340 flash timing."
+    print_rows(rows, table, remark, as_json=options.json)
     return 0 if all(row.ratio is not None and row.ratio <= MOST for row in own) else 1
 
 

@@ -12,16 +12,16 @@ one does. Each simulated board counts how many had its probe at once, and whom i
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from printing import add_json_option, print_rows
 from upload import make_image
 
 from pytest_nrfdfu.bench.simulator import Simulator
@@ -158,10 +158,23 @@ def _shared(boards: Sequence[Simulator]) -> tuple[int, int]:
     return owners, turned_away
 
 
+def table(rows: list[Row]) -> str:
+    """The rows for people."""
+    lines = []
+    for row in rows:
+        ratio = f", {row.ratio:.2f} times one" if row.ratio is not None else ""
+        lines.append(
+            f"{row.units:3} units  {row.updates:4} updates of {row.bytes} bytes at {row.baudrate} baud in"
+            f" {row.seconds:7.2f} s: {row.updates_per_hour:6.0f} an hour{ratio}; at most {row.owners} on a probe,"
+            f" {row.turned_away} turned away"
+        )
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Measure one unit and then all, and print what came of it. Status 1 if a board was shared or it was too slow."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", action="store_true", help='print {"rows": [...]} instead of a table')
+    add_json_option(parser)
     parser.add_argument("--units", type=int, default=16, metavar="N", help="(%(default)s)")
     parser.add_argument("--updates", type=int, default=64, metavar="N", help="on all units together (%(default)s)")
     parser.add_argument("--size", type=int, default=48 << 10, metavar="BYTES", help="of the image (%(default)s)")
@@ -171,16 +184,7 @@ def main() -> int:
         one = measure(boards[:1], UPDATES_OF_ONE, given.baudrate, given.size, None)
         every = measure(boards, given.updates, given.baudrate, given.size, one)
     rows = [one, every]
-    if given.json:
-        print(json.dumps({"rows": [asdict(row) for row in rows]}))
-    else:
-        for row in rows:
-            ratio = f", {row.ratio:.2f} times one" if row.ratio is not None else ""
-            print(
-                f"{row.units:3} units  {row.updates:4} updates of {row.bytes} bytes at {row.baudrate} baud in"
-                f" {row.seconds:7.2f} s: {row.updates_per_hour:6.0f} an hour{ratio}; at most {row.owners} on a probe,"
-                f" {row.turned_away} turned away (simulated, {row.cores} cores)"
-            )
+    print_rows(rows, table, f"All boards are simulated, by {one.cores} cores.", as_json=given.json)
     alone = all(row.owners <= 1 and not row.turned_away for row in rows)
     return 0 if alone and (every.ratio or 0) >= TARGET * given.units else 1
 

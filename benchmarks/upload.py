@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hosts
+from printing import add_json_option
 
 from pytest_nrfdfu.bench.simulator import Simulator
 from pytest_nrfdfu.config import BoardConfig
@@ -309,7 +310,7 @@ def table(rows: list[Row]) -> str:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Upload speed beside other SMP hosts, on simulated boards.")
-    parser.add_argument("--json", action="store_true", help='print {"rows": [...]} instead of a table')
+    add_json_option(parser)
     parser.add_argument("--size", type=int, metavar="BYTES", help=f"of the image ({FULL_SIZE})")
     parser.add_argument("--baudrate", type=int, choices=BAUDRATES, action="append", help="repeatable (both)")
     parser.add_argument("--bootloader", choices=BOOTLOADERS, action="append", help="repeatable (both)")

@@ -1,6 +1,8 @@
 """The benchmarks' arithmetic, and what they say of hosts that fail; their figures are no test's business."""
 
+import dataclasses
 import importlib.metadata
+import json
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 def script(monkeypatch):
     """Imports a benchmark by name, as it is when it is run."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    names = ("upload", "hosts", "loss", "cycle")
+    names = ("application", "cycle", "hosts", "loss", "printing", "rack", "upload")
     kept = {name: sys.modules.pop(name, None) for name in names}  # the tests have a `hosts` of their own
     yield __import__
     for name in names:
@@ -79,6 +81,25 @@ def test_why_a_host_failed_is_found_in_what_it_said(script):
     assert failed("RuntimeError: no answer\n  25: _start").why == "RuntimeError: no answer"
     assert failed("so long\n").why == "so long"
     assert failed("").why == ""
+
+
+@pytest.mark.parametrize("name", ["application", "cycle", "loss"])
+def test_rows_are_printed_as_json_or_as_a_table(script, monkeypatch, capsys, name):
+    """One object with nothing beside it; or the table, and that its figures are simulated."""
+    benchmark = script(name)
+    row = dataclasses.make_dataclass("Row", ["host", ("ratio", object, 1.0)])("smpclient")
+    measured = {"application": "judged", "cycle": "measure", "loss": "row_of"}[name]
+    monkeypatch.setattr(benchmark, "measure", lambda *_: [row])
+    monkeypatch.setattr(benchmark, measured, lambda *_: [row] if name == "cycle" else row)
+    monkeypatch.setattr(benchmark, "table", lambda rows: f"{len(rows)} rows")
+    arguments = [] if name == "cycle" else ["--host=smpclient"]
+    count = 2 if name == "application" else 1  # one for each way to erase
+    assert benchmark.main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"rows": [{"host": "smpclient", "ratio": 1.0}] * count}
+    assert benchmark.main(arguments) == 0
+    rows, remark = capsys.readouterr().out.splitlines()
+    assert rows == f"{count} rows"
+    assert "simulated" in remark
 
 
 def test_a_host_that_fails_has_no_row_and_ends_nothing(script, monkeypatch):

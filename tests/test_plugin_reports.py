@@ -6,6 +6,7 @@ import re
 import select
 import subprocess
 import sys
+import termios
 import time
 from xml.etree import ElementTree as ET
 
@@ -60,7 +61,8 @@ def suite(pytester, monkeypatch):
 
 def environment(**more):
     """Of this process, without what tells an outer pytest or the plugin anything."""
-    return {name: text for name, text in os.environ.items() if not name.startswith(("PYTEST_", "NRFDFU_"))} | more
+    others = ("PYTEST_", "NRFDFU_", "COLUMNS")
+    return {name: text for name, text in os.environ.items() if not name.startswith(others)} | more
 
 
 def cases(path):
@@ -298,12 +300,27 @@ def test_what_broke_is_counted(trouble):
     assert re.search(r"^deaf was retired: ", trouble[0], re.MULTILINE)
 
 
+def test_of_what_a_console_did_not_show_the_tests_own_line_is_shown(suite):
+    """Not how `expect` waits: its message says what was waited for, and what came instead."""
+    suite.tests('def test_it(console):\n    console.expect("never", timeout=0.01)\n')
+    result = suite.run("--board", "fast")
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert ">       console.expect(" in text
+    assert "def expect(" not in text
+    result.stdout.fnmatch_lines(
+        ["E *waited 0.01 s for 'never' on the console of fast*", "FAILED * - waited 0.01 s for *"]
+    )
+    full = suite.run("--board", "fast", "--full-trace").stdout.str()
+    assert "def expect(" in full
+
+
 # --- header, progress, summary --------------------------------------------------------------------------------------
 
 UPDATE = "def test_it(dfu, build):\n    assert dfu.update(build).hash == build.hash\n"
 
 
-def test_an_upload_without_a_row_is_told(suite):
+def test_a_tests_own_upload_has_a_row(suite):
     """Else the summary would say of a unit that it holds what nothing was seen to put there."""
     suite.tests(
         "def test_it(recovery, build):\n"
@@ -311,8 +328,28 @@ def test_an_upload_without_a_row_is_told(suite):
     )
     result = suite.run("--board", "fast", "--build", "app.bin")
     result.assert_outcomes(passed=1)
-    told = "On fast now: version 1.2.3, *, proved by image list"
-    result.stdout.fnmatch_lines([f"{told} (an upload by recovery.upload: not in the table of updates)"])
+    (row,) = [line for line in result.outlines if re.match(r"fast +app +app +1\.2\.3 ", line)]
+    assert re.search(r" recovery +5552 +\d\.\d\d +\d+ +0 +image list +not looked at: recovery\.upload$", row)
+    result.stdout.fnmatch_lines(["On fast now: version 1.2.3, *, proved by image list"])
+
+
+def test_an_upload_that_nobody_verified_is_not_proved(suite):
+    """Each has a row, of a file that is no build of the run by the file's name; as has one by `dfu.enter`."""
+    suites.app(suite.path, version="3.2.1", name="other.bin")
+    suite.tests(
+        "import pytest_nrfdfu\n"
+        "def test_it(dfu, build):\n"
+        "    recovery = dfu.enter()\n    recovery.upload(build.image)\n"
+        "    recovery.upload(pytest_nrfdfu.load_build('other.bin').image)\n"
+        "def test_nothing(dfu):\n    pass\n"
+    )
+    result = suite.run("--board", "fast", "--build", "app.bin", "--junitxml=junit.xml")
+    result.assert_outcomes(passed=2)
+    rows = [line.split() for line in result.outlines if re.match(r"fast +\S+ +app +\d", line)]
+    assert [row[:4] for row in rows] == [["fast", "app", "app", "1.2.3"], ["fast", "other.bin", "app", "3.2.1"]]
+    assert all("NOT: not looked at" in " ".join(row) for row in rows)
+    properties, _ = cases(suite.path / "junit.xml")["test_it"]
+    assert ("verified", "not looked at") in properties
 
 
 def test_of_a_unit_that_was_only_looked_at_no_change_is_told(suite):
@@ -354,6 +391,36 @@ def test_terminal_gets_a_bar(suite):
     assert re.search(r"100 %, 40552 of 40552 bytes[^\n\x1b]*\r\n  fast: verified", output)
 
 
+@pytest.mark.parametrize(("columns", "bar"), [(64, True), (52, False)])
+def test_bar_has_room_on_a_narrow_terminal(suite, columns, bar):
+    """A line that the terminal breaks would be drawn again and again below itself."""
+    suites.app(suite.path, size=40000)
+    suite.tests(UPDATE)
+    status, output = on_a_terminal(suite.path, "--board", "fast", "--build", "app.bin", columns=columns)
+    assert status == 0, output
+    drawn = re.findall(r"\r\x1b\[K([^\r\n\x1b]*)", output)
+    assert len(drawn) > 2
+    assert max(map(len, drawn)) < columns
+    assert "100 %, 40552 of 40552 bytes" in drawn[-1]
+    assert all(("[" in line) is bar for line in drawn)
+
+
+def test_summary_has_room_on_a_narrow_terminal(suite):
+    """What the table has no columns for is below each row, and no word is broken; elsewhere it is one table."""
+    suite.tests(UPDATE)
+    arguments = (suite.path, "--board", "fast", "--build", "app.bin", "--nrfdfu-reflash=always")
+    status, output = on_a_terminal(*arguments, columns=80)
+    assert status == 0, output
+    lines = output.partition("= firmware updates =")[2].splitlines()
+    assert max(map(len, lines[1:-1])) <= 80
+    assert lines[1].split() == ["unit", "build", "image", "version", "hash", "via"]
+    assert lines[2].split()[:4] == ["fast", "app", "app", "1.2.3"]
+    told = " ".join(" ".join(lines[3:5]).split())
+    assert re.match(r"5552 bytes in \d\.\d\d s, \d+ bytes/s; verified by image list; running, seen by console", told)
+    status, output = on_a_terminal(*arguments)
+    assert re.search(r"^unit +build +image .* running\r$", output, re.MULTILINE)
+
+
 def test_bar_of_a_broken_upload_is_left_behind(suite):
     """The error's own line does not begin behind the bar."""
     suites.app(suite.path, size=40000)
@@ -375,16 +442,17 @@ def test_it(dfu, build, monkeypatch):
     assert re.search(r"of 40552 bytes[^\n]*\r\n  fast: stopped\r\n", output)
 
 
-def on_a_terminal(folder, *arguments):
+def on_a_terminal(folder, *arguments, columns=160):
     """Exit status and output of pytest on a pseudo-terminal."""
     reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (50, columns))
     child = subprocess.Popen(
         [sys.executable, "-m", "pytest", *suites.QUIET, "--color=no", *arguments],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=writer,
         stderr=writer,
-        env=environment(TERM="xterm", COLUMNS="160"),
+        env=environment(TERM="xterm"),
     )
     os.close(writer)
     output = b""

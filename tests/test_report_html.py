@@ -77,6 +77,7 @@ def test_console_and_exchange_are_in_the_page(suite):
     assert "*** Booting " in extras
     assert "Upload of app (app) to fast: 5552 bytes acknowledged after " in extras
     assert extras.count("<svg ") == 1
+    assert all(extra.startswith('<div style="color:#767676">') for extra in rows["test_updates"][1])
     assert re.search(r"<summary>SMP exchange with fast: \d+ messages</summary>", extras)
     assert "-&gt; image upload write, sequence" in extras
     assert "\x1b" not in extras

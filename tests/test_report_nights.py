@@ -268,11 +268,31 @@ def test_a_file_that_is_wrong_is_no_failed_update(tmp_path):
 def test_an_error_keeps_its_remedy(tmp_path):
     error = "pytest_nrfdfu.errors.UartError: dk:01 does not answer. " + "It was asked. " * 60 + "Look at the cable."
     write_night(tmp_path, 0, result_line("error", "bench", error=error))
-    ((*_, shown),) = rows_of(render(collect(tmp_path), ""))
+    ((*_, cell),) = rows_of(render(collect(tmp_path), ""))
+    shown, _, folded = cell.partition("<details>")
     assert shown.startswith("UartError: dk:01 does not answer.")
     assert " ... " in shown
     assert shown.endswith("It was asked. Look at the cable.")
     assert len(shown) <= 500
+    whole = error.removeprefix("pytest_nrfdfu.errors.")
+    assert folded == f"<summary>all of it</summary><pre>{whole}</pre></details>"
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        (0, "NotSeen: it printed:"),
+        (2, "NotSeen: it printed:<pre>&lt;0&gt;\n&lt;1&gt;</pre>"),
+        (5, "NotSeen: it printed:<details><summary>and 5 more lines</summary><pre>"),
+    ],
+)
+def test_lines_of_an_error_are_below_the_first(tmp_path, lines, shown):
+    """Folded where they are many, so that a table of many tests stays one."""
+    error = "\n".join(["pytest_nrfdfu.NotSeen: it printed:", *(f"<{n}>" for n in range(lines))])
+    write_night(tmp_path, 0, result_line("failed", "test", error=error))
+    ((*_, cell),) = rows_of(render(collect(tmp_path), ""))
+    assert cell.startswith(shown)
+    assert cell.count("&lt;") == lines
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,38 @@ def test_the_error_of_a_record_ends_with_the_remedy(suite):
     assert 1000 < len(test["error"]) <= 1500
 
 
+def test_the_error_of_a_record_has_the_lines_below_it(suite):
+    """A night is triaged by them; of a flood, both ends."""
+    suite.tests(
+        """
+def test_console(board, console):
+    console.expect("never", timeout=0.01)
+
+def test_assertion(board):
+    seen = {"lux": 1}
+    assert seen == {"lux": 2}, "of the sensor"
+
+def test_flood(board):
+    raise OSError("no\\n" + "\\n".join(f"line {n}" for n in range(1000)))
+
+def test_fixture(no_such_fixture):
+    pass
+"""
+    )
+    suite.run("--nrfdfu-record=records", "--board=fast", "--color=yes")
+    tests = of_kind(record_of(suite.path / "records"), "test")
+    assert "\x1b" not in "".join(test["error"] for test in tests)
+    errors = {test["nodeid"].partition("::")[2].partition("[")[0]: test["error"].splitlines() for test in tests}
+    assert "waited 0.01 s for 'never'" in errors["test_console"][0]
+    assert errors["test_assertion"][0] == "AssertionError: of the sensor"
+    assert errors["test_assertion"][1].startswith("assert {'lux': 1} == {'lux': 2}")
+    assert len(errors["test_flood"]) == 24
+    assert errors["test_flood"][0] == "OSError: no"
+    assert errors["test_flood"][-1] == "line 999"
+    assert errors["test_flood"].count("...") == 1
+    assert errors["test_fixture"][0] == "fixture 'no_such_fixture' not found"
+
+
 # --- xdist ----------------------------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ def test_an_upload_is_drawn():
     bands = [item for item in root.iter(f"{SVG}rect") if item.get("height") != "12"]
     assert len(bands) == 1
     line = next(item.get("d") for item in root.iter(f"{SVG}path") if item.get("fill") == "none")
-    assert line == "M56 200H186V115H576V200H706V30"  # down where the board went back to 0
+    assert line == "M56 200H183.6V115H566.4V200H694V30"  # down where the board went back to 0
     triangles = [item.get("d") for item in root.iter(f"{SVG}path") if MARK in item.get("style", "")]
     assert triangles[0].count("M") == 2
     assert "sent again: 2" in texts(upload_picture(COURSE.to_json(), ""))
@@ -38,6 +38,35 @@ def test_an_upload_has_axes():
     shown = texts(upload_picture(COURSE.to_json(), ""))
     assert [text for text in shown if text.endswith(" s")] == [f"{n} s" for n in range(6)]
     assert [text for text in shown if text.endswith(" kB")] == ["0 kB", "2 kB", "4 kB", "6 kB", "8 kB"]
+
+
+WIDEST = 7
+"""Pixels of a character in 12 px: digits are about 7 in common sans-serif fonts, and what stands beside them less."""
+
+
+def across(text):
+    """From where to where a text reaches."""
+    x, width = float(text.get("x")), WIDEST * len(text.text)
+    return {"middle": (x - width / 2, x + width / 2), "end": (x - width, x)}.get(
+        text.get("text-anchor"), (x, x + width)
+    )
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.6, 5.0, 6.0, 60.0, 600.0, 6000.0])
+@pytest.mark.parametrize("count", [60, 8000, 448 << 10, 1 << 20])
+def test_no_label_of_an_upload_is_clipped(seconds, count):
+    """Also where an upload ends at a round time, whose label then stands below the right edge."""
+    root = parsed(upload_picture(Course(((0.0, 0), (seconds, count))).to_json(), ""))
+    _, _, width, _ = map(float, root.get("viewBox").split())
+    places = [across(item) for item in root.iter(f"{SVG}text")]
+    assert min(left for left, _ in places) >= 0
+    assert max(right for _, right in places) <= width
+
+
+@pytest.mark.parametrize("top", [0.013, 9.87, 123.4, 99_999])
+def test_no_label_of_a_trend_is_clipped(top):
+    root = parsed(trend_picture([0.0, top], "", ""))
+    assert min(across(item)[0] for item in root.iter(f"{SVG}text")) >= 0
 
 
 @pytest.mark.parametrize("points", [(), ((0.0, 0),)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytest_nrfdfu.board.boot import Restart, wait_running
@@ -12,11 +12,14 @@ from pytest_nrfdfu.board.console import ConsoleView
 from pytest_nrfdfu.board.noted import noted
 from pytest_nrfdfu.board.power import power_cycle, power_off, power_on
 from pytest_nrfdfu.board.recovery import enter
+from pytest_nrfdfu.board.report import DfuReport
 from pytest_nrfdfu.board.restart import reset_kind, restart
 from pytest_nrfdfu.board.transcript import decode_traffic
 from pytest_nrfdfu.board.unit import Unit
+from pytest_nrfdfu.board.update_parts import reports_apart
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.errors import SmpRejected, SmpTimeout
+from pytest_nrfdfu.image.build import Build
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageStates
 
@@ -187,6 +190,10 @@ class Board:
             power_on(unit)
 
     # --- for the report of a failing test ---------------------------------------------------------------------------
+
+    def uploads_apart(self, builds: Iterable[Build] = ()) -> list[DfuReport]:
+        """Reports of the uploads that the test made itself (`Recovery.upload`), each once; `builds` give them names."""
+        return list(reports_apart(self._unit, builds))
 
     def forget(self, why: str) -> None:
         """What was proved on the unit may not hold any more, `why` in words: the next `flashed` looks again."""

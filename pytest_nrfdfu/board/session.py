@@ -13,7 +13,7 @@ from pytest_nrfdfu.board.client import Progress, SmpClient
 from pytest_nrfdfu.board.limits import findings
 from pytest_nrfdfu.board.plan import Step, check_way_back, is_network_core, step_for
 from pytest_nrfdfu.board.recovery import Entered
-from pytest_nrfdfu.board.unit import Unfinished, Unit
+from pytest_nrfdfu.board.unit import Unfinished, Unit, UploadApart
 from pytest_nrfdfu.errors import HashMismatch, SmpRejected, SmpTimeout
 from pytest_nrfdfu.image.build import APP, NET
 from pytest_nrfdfu.image.mcuboot import Image, Version
@@ -73,8 +73,9 @@ class Recovery:
         network core; ImageError, before anything is sent, if nobody tells by which number.
         """
         name = NET if is_network_core(image) else APP
-        upload = self.send(step_for(name, image, self.unit.config, self.unit.profile), progress=progress)
-        self.unit.uploads_apart += 1
+        step = step_for(name, image, self.unit.config, self.unit.profile)
+        upload = self.send(step, progress=progress)
+        self.unit.uploads_apart.append(UploadApart(step, upload))
         return upload
 
     def send(self, step: Step, *, progress: Progress | None = None) -> Upload:
@@ -121,6 +122,13 @@ class Recovery:
 
         `name`: which of its build's images it is. An image other than the application's may be in any slot.
         """
+        proof = self._looked_up(image, name)
+        for apart in self.unit.uploads_apart:
+            if apart.step.image.hash == image.hash:
+                apart.verified, apart.proof, apart.hash = proof
+        return proof
+
+    def _looked_up(self, image: Image, name: str) -> Proof:
         if name == NET or is_network_core(image):
             return Proof(verified=False, proof=UNSEEN, hash=None)
         states = self.images()

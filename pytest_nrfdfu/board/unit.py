@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pytest_nrfdfu.board import ports
 from pytest_nrfdfu.board.client import SmpClient
@@ -23,7 +24,10 @@ from pytest_nrfdfu.image.build import APP, Build
 from pytest_nrfdfu.smp.timing import Link
 from pytest_nrfdfu.smp.upload import Limits, Upload
 
-__all__ = ["Unfinished", "Unit"]
+if TYPE_CHECKING:
+    from pytest_nrfdfu.board.plan import Step
+
+__all__ = ["Unfinished", "Unit", "UploadApart"]
 
 
 @dataclass(slots=True)
@@ -33,6 +37,20 @@ class Unfinished:
     hash: bytes
     upload: Upload
     session: int
+
+
+@dataclass(slots=True)
+class UploadApart:
+    """An upload that a test made itself in recovery, which no update tells of. `proof`: how it was proved, or why not.
+
+    `hash`: as read from the board; None unless that showed it.
+    """
+
+    step: Step
+    upload: Upload
+    verified: bool = False
+    proof: str = "not looked at"
+    hash: bytes | None = None
 
 
 class Unit:
@@ -64,8 +82,8 @@ class Unit:
         """Whether this run did something to it after which only recovery's list proves what it holds."""
         self.holds = "not known: nothing was proved on it in this run"
         """What was proved, in words, for the summary."""
-        self.uploads_apart = 0
-        """Uploads that ended well outside of an update, so that no `DfuReport` tells of them."""
+        self.uploads_apart: list[UploadApart] = []
+        """Uploads that ended well outside of an update and that nobody has told of yet, oldest first."""
         self.session = 0
         """Counts the entries into recovery: an upload can only be taken up in the session that it began in."""
         self.unfinished: Unfinished | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nrfdfu.board.limits import window_outcome
@@ -18,7 +19,7 @@ from pytest_nrfdfu.smp.upload import Upload, UploadCounters
 if TYPE_CHECKING:
     from pytest_nrfdfu.board.interrupt import Interrupted
 
-__all__ = ["Attempt", "Part", "proved_in_words", "report_of"]
+__all__ = ["Attempt", "Part", "proved_in_words", "report_of", "reports_apart"]
 
 _REASONS: Mapping[type[NrfDfuError], str] = {
     UploadFailed: "upload failed",
@@ -146,6 +147,23 @@ def _report_one(attempt: Attempt, part: Part) -> DfuReport:
         simulated=attempt.unit.config.simulated,
         course=Course.of(counters.progress, counters.repeated),
     )
+
+
+def reports_apart(unit: Unit, builds: Iterable[Build]) -> Iterator[DfuReport]:
+    """Reports of the uploads that a test made itself, each once; of what runs afterwards they say nothing.
+
+    `builds`: those among which an image's name is looked for; else it has its file's.
+    """
+    uploads, unit.uploads_apart = unit.uploads_apart, []
+    known = {image.hash: build for build in builds for image in build.images.values()}
+    for apart in uploads:
+        image, path = apart.step.image, Path(apart.step.image.source)
+        build = known.get(image.hash) or Build(path.name, path, {apart.step.name: image})
+        attempt = Attempt(build, unit, Timeline(0.0), running="not looked at: recovery.upload")
+        part = attempt.begin(apart.step, needed=True)
+        part.upload, part.looked_at = apart.upload, True
+        part.proof = Proof(verified=apart.verified, proof=apart.proof, hash=apart.hash)
+        yield report_of(attempt)
 
 
 def _taken_up(upload: Upload) -> int:

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         writer.line("stopped; lines are released")
         return _STOPPED
-    writer.line(conclusion(steps))
+    writer.paragraph(conclusion(steps))
     if given.json:
         _print_json(unit.config.board, unit, steps, bench)
     return _exit_status(steps)

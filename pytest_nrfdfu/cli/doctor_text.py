@@ -35,6 +35,10 @@ class Writer:
         """One line."""
         print(text, file=self._stream, flush=True)
 
+    def paragraph(self, text: str) -> None:
+        """A sentence or more; on a terminal in lines that fit."""
+        self.line("\n".join(self._wrap(text, "")) if self._live else text)
+
     def began(self, name: str) -> None:
         """A part is being tried: said on a terminal, where it is written over."""
         if self._live:
@@ -89,7 +93,8 @@ def conclusion(steps: Sequence[Step]) -> str:
     unknown = [step.name for step in steps if step.finding.status == "unknown"]
     told = ""
     if blocked:
-        told += f"Not tried, because what they need does not work: {', '.join(blocked)}. "
+        why = "does not work" if wrong else "was not tried, or is not known to work"
+        told += f"Not tried, because what they need {why}: {', '.join(blocked)}. "
     if not wrong:
         not_known = f" Not known: {', '.join(unknown)}." if unknown else ""
         return f"{told}Everything else that was tried is fine.{not_known}" if told or not_known else _ALL_FINE

@@ -50,10 +50,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _say(nights: Nights, output: Path, *, as_json: bool) -> None:
+    from pytest_nrfdfu.report.night_words import as_text, counted
+
     runs = sum(len(night.runs) for night in nights.nights)
     if not as_json:
-        count = f"{runs} run{_plural(runs)} in {len(nights.nights)} night{_plural(len(nights.nights))}"
+        count = f"{counted(runs, 'run')} in {counted(len(nights.nights), 'night')}"
         print(f"{output}: {count}")  # noqa: T201 - a program's output
+        for line in as_text(nights.nights[-1]) if nights.nights else ():
+            print(line)  # noqa: T201 - a program's output
         return
     seen: dict[str, Any] = {
         "output": str(output),
@@ -61,10 +65,14 @@ def _say(nights: Nights, output: Path, *, as_json: bool) -> None:
         "nights": [str(night.day) for night in nights.nights],
         "units": [unit for unit in nights.units if unit],
         "warnings": [warning._asdict() for warning in nights.warnings()],
+        "last_night": _last_night(nights),
         "not_read_whole": {str(path): why for path, why in nights.broken.items()},
     }
     print(json.dumps(seen, indent=2))  # noqa: T201 - a program's output
 
 
-def _plural(number: int) -> str:
-    return "" if number == 1 else "s"
+def _last_night(nights: Nights) -> list[dict[str, str]]:
+    """The tests that broke in the last night, what matters most first."""
+    names = ("nodeid", "outcome", "category", "unit", "build", "error")
+    broken = nights.nights[-1].broken if nights.nights else []
+    return [{name: str(getattr(test, name)) for name in names} for test in broken]

@@ -44,6 +44,7 @@ def remember(item: pytest.Item, report: DfuReport) -> None:
 def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Give the report of one phase of a test all that is known here."""
     boards = item.stash.get(BOARDS, [])
+    _remember_own(item, () if call.when == "setup" else boards)  # its test may still look at what a fixture uploaded
     if report.failed or hasattr(report, "wasxfail"):
         for board in boards:
             board.forget("a test failed on it, and nothing was proved since")
@@ -64,6 +65,14 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
         attach(report, facts)
         if call.when == "teardown":
             _add_missing(item, report, facts)
+
+
+def _remember_own(item: pytest.Item, boards: Sequence[Board]) -> None:
+    """Keep what a test has uploaded itself, by `Recovery.upload`."""
+    selection = item.config.stash.get(SELECTION, None)
+    for board in boards:
+        for upload in board.uploads_apart(selection.builds if selection is not None else ()):
+            remember(item, upload)
 
 
 def _facts(item: pytest.Item, boards: Sequence[Board]) -> Facts:

@@ -9,7 +9,8 @@ from html import escape
 from itertools import groupby
 
 from pytest_nrfdfu.report.categories import GROUPS, group_of
-from pytest_nrfdfu.report.nights import Cell, Night, Nights, Result, Trend, Warn
+from pytest_nrfdfu.report.night_words import NO_BOARD, broken_counts, counted, error_lines, short_id, when
+from pytest_nrfdfu.report.nights import Cell, Night, Nights, Trend, Warn
 from pytest_nrfdfu.report.page_style import STYLE
 from pytest_nrfdfu.report.shorten import middle
 from pytest_nrfdfu.report.svg import trend_picture
@@ -20,9 +21,11 @@ _MOST_BROKEN = 60
 """Tests of the last night that are listed."""
 _MOST_OFTEN = 30
 _ERROR_SIZE = 500
+"""Characters of an error's first line, and ..."""
+_LINES_OPEN = 4
+"""... lines below it, that are seen without unfolding."""
 _MOST_RECORDS = 50
 _BREAK = "<wbr>"
-_NO_BOARD = "no board"
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -59,17 +62,14 @@ def _head(nights: Nights, title: str) -> Iterator[str]:
         yield "<p>No record of a run was found.</p>\n"
         return
     first, last = nights.nights[0].day, nights.nights[-1].day
+    days = f"{first} to {last}" if first != last else f"{first}"
     hosts = ", ".join(sorted({run.host for run in runs}))
     yield (
-        f'<p class="quiet">{_count(len(runs), "run")} in {_count(len(nights.nights), "night")}, {first} to {last}, on'
+        f'<p class="quiet">{counted(len(runs), "run")} in {counted(len(nights.nights), "night")}, {days}, on'
         f" {escape(hosts)}. A night is a day from noon to noon, named by its evening.</p>\n"
     )
     if nights.simulated:
         yield "<p><b>Figures of simulated boards are in here</b>: no firmware was executed on those.</p>\n"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 # --- the last night -------------------------------------------------------------------------------------------------
@@ -77,25 +77,22 @@ def _count(number: int, what: str) -> str:
 
 def _last_night(night: Night) -> Iterator[str]:
     broken = night.broken
-    counts = Counter(group_of(test.category).name for test in broken)
-    passed = sum(cell.passed for cell in night.cells.values())
-    told = [f"{counts[group.name]} {group.name}" for group in GROUPS if counts[group.name]]
+    passed, told = sum(cell.passed for cell in night.cells.values()), broken_counts(night)
     yield f"<h2>Last night, {night.day}</h2>\n<p>{passed} passed"
-    yield f"; broke: <b>{', '.join(told)}</b>" if told else "; no test broke"
-    yield f"; <b>{_count(len(night.retired), 'unit')} retired</b>.</p>\n" if night.retired else ".</p>\n"
+    yield f"; broke: <b>{told}</b>" if told else "; no test broke"
+    yield f"; <b>{counted(len(night.retired), 'unit')} retired</b>.</p>\n" if night.retired else ".</p>\n"
     if night.retired:
         items = (f"<li><b>{escape(name)}</b> was retired: {escape(why)}</li>" for name, why in night.retired.items())
         yield f"<ul>{''.join(items)}</ul>\n"
     if broken:
-        several_runs, several_hosts = len(night.runs) > 1, len({run.host for run in night.runs}) > 1
         rows = [
             (
                 group_of(test.category).name,
-                test.unit or _NO_BOARD,
+                test.unit or NO_BOARD,
                 test.build or "-",
-                _when(test, several_runs=several_runs, several_hosts=several_hosts),
-                _short_id(test),
-                _short_error(test.error),
+                when(test, night),
+                short_id(test),
+                _error(test.error),
             )
             for test in broken[:_MOST_BROKEN]
         ]
@@ -104,31 +101,33 @@ def _last_night(night: Night) -> Iterator[str]:
         yield f'<p class="quiet">and {len(broken) - _MOST_BROKEN} more.</p>\n'
 
 
-def _when(test: Result, *, several_runs: bool, several_hosts: bool) -> str:
-    """When a test ended, on its host's clock; where there were several runs, also which of them it was in."""
-    run = f"run of {test.run:%H:%M}" + (f" on {test.host}" if several_hosts else "")
-    if test.ended is None:
-        return run
-    return f"{test.ended:%H:%M}" + (f", {run}" if several_runs else "")
-
-
-def _short_id(test: Result) -> str:
-    """Without board and build, which have columns of their own; a test's other parameters tell its rows apart."""
-    name, bracket, params = test.nodeid.partition("[")
-    boards = (test.unit, test.unit.partition(":")[0])
-    mine = "|".join([*(f"board:{re.escape(board)}" for board in boards if board), f"build:{re.escape(test.build)}"])
-    params = re.sub(rf"(?<![^-])(?:{mine})(?:-|(?=\]$))", "", params).removesuffix("]").removesuffix("-")
-    return f"{name}[{params}]" if bracket and params else name
-
-
-def _short_error(error: str) -> str:
-    """Without the module of the error's class, and not longer than a person reads in a table."""
-    return middle(re.sub(r"^(?:[A-Za-z_]\w*\.)+(?=[A-Z]\w*:)", "", error), _ERROR_SIZE)
+def _error(error: str) -> _Html:
+    """The first line; the others below it, and folded where they are many."""
+    first, *others = error_lines(error)
+    told = _breakable(middle(first, _ERROR_SIZE))
+    cut = len(first) > _ERROR_SIZE
+    text = escape("\n".join([first, *others] if cut else others))
+    if cut or len(others) > _LINES_OPEN:
+        what = "all of it" if cut else f"and {counted(len(others), 'more line')}"
+        return _Html(f"{told}<details><summary>{what}</summary><pre>{text}</pre></details>")
+    return _Html(f"{told}<pre>{text}</pre>" if others else told)
 
 
 def _breakable(text: str) -> str:
     """Escaped, with places in long names at which a line may end: between words, not in them."""
     return re.sub(r"(?<=\w)(?=\[|::)|(?<=\w_)(?=[^\W_])|(?<=[/-])(?=\w)", _BREAK, escape(text)) if text else ""
+
+
+class _Html(str):
+    """HTML, to be put into the page as it is."""
+
+    __slots__ = ()
+
+
+def _shown(text: str, *, wide: bool) -> str:
+    if isinstance(text, _Html):
+        return text
+    return _breakable(text) if wide else escape(text)
 
 
 def _table(
@@ -147,8 +146,7 @@ def _table(
 
     def cells(row: Sequence[str], tag: str, more: str = "") -> str:
         return "".join(
-            f"<{tag}{more}{kinds.get(n, '')}>{_breakable(text) if n in wide else escape(text)}</{tag}>"
-            for n, text in enumerate(row)
+            f"<{tag}{more}{kinds.get(n, '')}>{_shown(text, wide=n in wide)}</{tag}>" for n, text in enumerate(row)
         )
 
     heads = cells(head, "th", ' scope="col"')
@@ -184,7 +182,7 @@ def _grid(nights: Nights) -> Iterator[str]:
     yield "".join(f'<th scope="col">{night.day.day}</th>' for night in newest)
     yield "</tr></thead>\n<tbody>"
     for unit, build in nights.rows:
-        yield f'<tr><th scope="row">{escape(unit or _NO_BOARD)}</th><th scope="row">{escape(build or "-")}</th>'
+        yield f'<tr><th scope="row">{escape(unit or NO_BOARD)}</th><th scope="row">{escape(build or "-")}</th>'
         yield "".join(_cell(night.cells.get((unit, build))) for night in newest)
         yield "</tr>\n"
     yield "</tbody></table></div>\n"
@@ -222,7 +220,10 @@ def _trends(nights: Nights) -> Iterator[str]:
     yield "<h2>Uploads from night to night</h2>\n"
     warnings = list(nights.warnings())
     cards = [card for unit in nights.units for card in _card(unit, nights.trend(unit), warnings)]
-    yield f'<div class="cards">{"".join(cards)}</div>\n' if cards else "<p>Nothing was uploaded.</p>\n"
+    if not cards:
+        yield "<p>Nothing was uploaded.</p>\n"
+        return
+    yield f'<p class="quiet">The last night is at the right.</p>\n<div class="cards">{"".join(cards)}</div>\n'
 
 
 def _card(unit: str, trends: Sequence[Trend], warnings: Sequence[Warn]) -> Iterator[str]:
@@ -247,7 +248,7 @@ def _often(nights: Nights) -> Iterator[str]:
     found = Counter(
         key
         for night in nights.nights
-        for key in {(_short_id(test), group_of(test.category).name) for test in night.broken}
+        for key in {(short_id(test), group_of(test.category).name) for test in night.broken}
     )
     if not found:
         return
@@ -274,7 +275,7 @@ def _figures(nights: Nights) -> Iterator[str]:
         if rows:
             head = ("Night", "Uploads", "kB", "kB/s", "Sent again", "Other offsets")
             table = _table(head, rows, numbers=range(1, 6))
-            yield f"<details><summary>{escape(unit)}: {_count(len(rows), 'night')}</summary>{table}</details>\n"
+            yield f"<details><summary>{escape(unit)}: {counted(len(rows), 'night')}</summary>{table}</details>\n"
 
 
 def _records(nights: Nights) -> Iterator[str]:

@@ -40,6 +40,11 @@ th { text-align: left; font-weight: 600; }
 .list td { white-space: nowrap; }
 .list .w { white-space: normal; min-width: 14rem; overflow-wrap: break-word; }
 .list .w:last-child { min-width: 22rem; }
+.list pre { margin: 0.3rem 0 0.1rem; padding: 0.4rem 0.6rem; max-height: 22rem; overflow: auto; white-space: pre-wrap;
+  overflow-wrap: anywhere; font: 12.5px/1.45 ui-monospace, monospace; border-radius: 4px; background: var(--page);
+  color: var(--quiet); }
+.list details { margin: 0.1rem 0 0; }
+.list summary { color: var(--quiet); }
 .list tbody tr:last-child > * { border-bottom: 0; }
 .grid { border-spacing: 2px; border-collapse: separate; padding: 0.4rem; }
 .grid th { font-weight: 500; font-size: 0.8rem; white-space: nowrap; }
@@ -72,6 +77,7 @@ th { text-align: left; font-weight: 600; }
   .stacks td { display: inline; border: 0; padding: 0 0.5rem 0 0; }
   .stacks td:nth-child(-n + 2) { font-weight: 600; }
   .stacks td.w { display: block; min-width: 0; overflow-wrap: anywhere; }
+  .stacks td.w:not(:last-child) { color: var(--quiet); }
 }
 details { margin: 0.6rem 0; }
 summary { cursor: pointer; }

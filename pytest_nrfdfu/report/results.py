@@ -12,7 +12,7 @@ import pytest
 
 from pytest_nrfdfu.report.categories import CRASHED, NOTHING_FAILED
 from pytest_nrfdfu.report.keys import CATEGORY, PENDING, POOL, RECORD, RESULTS, SELECTION, attached
-from pytest_nrfdfu.report.shorten import middle
+from pytest_nrfdfu.report.shorten import plain, some_lines
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.report.record import Recorder
@@ -24,7 +24,9 @@ _WHEN_CRASHED = "???"
 _SENT = "nrfdfu"
 """A worker's results, in what it hands to the controller at its end."""
 _ERROR_SIZE = 1500
-"""Characters of an error in the record: a diagnosis of recovery takes some 1000, and ends with the remedy."""
+_ERROR_LINES, _LINE_SIZE = 24, 200
+"""Of an error in the record: characters of its first line, where a diagnosis of recovery takes some 1000, and ends with
+the remedy; its lines, where a fault dump takes some 12, and a console any number; characters of all but the first."""
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ class _Test:
             self.simulated |= facts["simulated"]
         outcome = _outcome(report)
         if outcome in {"failed", "error"} and self.outcome not in {"failed", "error"}:
-            self.outcome, self.error = outcome, _first_line(report)
+            self.outcome, self.error = outcome, _error_of(report)
         self.outcome = self.outcome or outcome
 
     def to_json(self) -> dict[str, Any]:
@@ -77,10 +79,14 @@ def _outcome(report: pytest.TestReport) -> str:
     return "passed" if report.when == "call" else ""
 
 
-def _first_line(report: pytest.TestReport) -> str:
+def _error_of(report: pytest.TestReport) -> str:
+    """What a person needs to see what broke: the error's message, without where it came from."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    text = crash.message if crash is not None else str(report.longrepr or "")
-    return middle(next((line for line in text.splitlines() if line.strip()), "").strip(), _ERROR_SIZE)
+    if crash is not None:
+        text = str(crash.message)
+    else:  # a fixture that is not known has a message of its own behind the source that asks for it
+        text = str(getattr(report.longrepr, "errorstring", None) or report.longrepr or "")
+    return some_lines(plain(text), _ERROR_LINES, first=_ERROR_SIZE, other=_LINE_SIZE)
 
 
 @dataclass(slots=True)
@@ -125,13 +131,7 @@ def begin(config: pytest.Config) -> None:
 
 def _held(config: pytest.Config) -> dict[str, str]:
     pool = config.stash.get(POOL, None)
-    return {unit.name: unit.holds + _apart(unit.uploads_apart) for unit in pool.held} if pool is not None else {}
-
-
-def _apart(uploads: int) -> str:
-    """Why a unit may hold what no row of the summary tells of."""
-    times = "an upload" if uploads == 1 else f"{uploads} uploads"
-    return f" ({times} by recovery.upload: not in the table of updates)" if uploads else ""
+    return {unit.name: unit.holds for unit in pool.held} if pool is not None else {}
 
 
 def _retired(config: pytest.Config) -> dict[str, str]:
@@ -199,7 +199,7 @@ class Results:
         """A worker died in a test: what its set-up told is all that is known."""
         test = self._tests.pop((report.nodeid, worker), _Test(report.nodeid, worker))
         test.outcome, test.category = "error", CRASHED
-        test.error = test.error or _first_line(report)
+        test.error = test.error or _error_of(report)
         self._run.crashed.append((worker, report.nodeid))
         self._ended(test)
 

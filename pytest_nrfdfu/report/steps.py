@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from pytest_nrfdfu.report.shorten import in_lines
 
 if TYPE_CHECKING:
     import pytest
@@ -15,7 +19,10 @@ __all__ = ["Steps"]
 
 _REDRAW = 0.1
 """Seconds between two drawings of the bar."""
-_BAR = 24
+_BAR, _LEAST_BAR = 24, 6
+"""Characters of the bar, and where a terminal is too narrow for so many, at least; below that there is none."""
+_FASTEST = 999_900
+"""Bytes/s: no rate takes more characters."""
 _LOG_STEPS = 4
 _UNENDED = -2
 """What pytest's own reporter calls a line that is not ended (`TerminalReporter.currentfspath`)."""
@@ -38,7 +45,8 @@ class Steps:
 
     def say(self, text: str) -> None:
         """One step, in words."""
-        self._write(f"  {self._unit}: {text}")
+        line = f"  {self._unit}: {text}"
+        self._write(lambda width: in_lines(line, width) if self._live else line)
 
     def progress(self, acknowledged: int, total: int) -> None:
         """How far the upload is, in bytes."""
@@ -51,27 +59,35 @@ class Steps:
             self._draw(acknowledged, total, now - self._began, ended=ended)
         elif not self._live and acknowledged * _LOG_STEPS // total > self._logged:
             self._logged = acknowledged * _LOG_STEPS // total
-            self._write(
-                f"  {self._unit}: {_amount(acknowledged, total, now - self._began, acknowledged - self._first)}"
-            )
+            line = f"  {self._unit}: {_amount(acknowledged, total, now - self._began, acknowledged - self._first)}"
+            self._write(lambda _: line)
         if ended:
             self._began = 0.0
 
     def _draw(self, acknowledged: int, total: int, seconds: float, *, ended: bool) -> None:
-        full = acknowledged * _BAR // total
-        bar = "#" * full + "." * (_BAR - full)
-        text = f"  {self._unit}: [{bar}] {_amount(acknowledged, total, seconds, acknowledged - self._first)}"
-        self._write(text, end="\n" if ended else "", redraw=True)
+        amount = _amount(acknowledged, total, seconds, acknowledged - self._first)
+        longest = _amount(total, total, 1.0, _FASTEST)
 
-    def _write(self, text: str, *, end: str = "\n", redraw: bool = False) -> None:
+        def bar(width: int) -> str:
+            """On one line: one that the terminal breaks cannot be drawn again in its place."""
+            room = width - 1 - len(f"  {self._unit}: [] {longest}")
+            size = min(_BAR, room) if room >= _LEAST_BAR else 0
+            full = acknowledged * size // total
+            drawn = f"[{'#' * full}{'.' * (size - full)}] " if size else ""
+            return f"  {self._unit}: {drawn}{amount}"[: width - 1]
+
+        self._write(bar, end="\n" if ended else "", redraw=True)
+
+    def _write(self, text: Callable[[int], str], *, end: str = "\n", redraw: bool = False) -> None:
+        """Write what `text` makes of the terminal's width, which is not to be had while output is captured."""
         reporter = self._reporter
         if reporter is None:
             return
         if self._capture is None:
-            self._put(reporter, text, end, redraw=redraw)
+            self._put(reporter, text(_width()), end, redraw=redraw)
             return
         with self._capture.global_and_fixture_disabled():
-            self._put(reporter, text, end, redraw=redraw)
+            self._put(reporter, text(_width()), end, redraw=redraw)
 
     def _put(self, reporter: TerminalReporter, text: str, end: str, *, redraw: bool) -> None:
         if redraw:
@@ -81,6 +97,10 @@ class Steps:
             return
         reporter.ensure_newline()
         reporter.write(text + end, flush=True)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _amount(acknowledged: int, total: int, seconds: float, sent: int) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_nrfdfu.report.categories import CRASHED, OTHER_CATEGORY, group_of
 from pytest_nrfdfu.report.header import HASH_DIGITS
 from pytest_nrfdfu.report.keys import RESULTS
 from pytest_nrfdfu.report.results import RUN, Run
+from pytest_nrfdfu.report.shorten import in_lines
 
 if TYPE_CHECKING:
     import pytest
@@ -31,6 +33,9 @@ _COLUMNS = (
     "verified by",
     "running",
 )
+
+_NARROW = 6
+"""Columns that say what went where; on a terminal that is too narrow for all, the others are told below them."""
 
 
 def _row(result: dict[str, Any]) -> tuple[str, ...]:
@@ -69,7 +74,7 @@ def write_summary(reporter: TerminalReporter, config: pytest.Config) -> None:
         if results:
             _write_updates(reporter, results)
         for name, holds in run.holds.items():
-            reporter.write_line(f"On {name} now: {holds}")
+            _say(reporter, f"On {name} now: {holds}")
     if _concerns_boards(run) or results or run.holds:
         _write_troubles(reporter, run)
     if run.record:
@@ -84,14 +89,32 @@ def _concerns_boards(run: Run) -> bool:
 
 
 def _write_updates(reporter: TerminalReporter, results: list[dict[str, Any]]) -> None:
-    _write_table(reporter, [_COLUMNS, *(_row(part) for result in results for part in result["reports"] or [result])])
+    parts = [part for result in results for part in result["reports"] or [result]]
+    rows = [_COLUMNS, *(_row(part) for part in parts)]
+    if reporter.isatty and sum(_widths(rows)) + 2 * len(_COLUMNS) > shutil.get_terminal_size().columns:
+        _write_table(reporter, [row[:_NARROW] for row in rows], ["", *(f"  {_in_words(part)}" for part in parts)])
+    else:
+        _write_table(reporter, rows)
     for result in results:
         if course := _course(result):
-            reporter.write_line(f"{result['unit']} {result['build']}: {course}")
+            _say(reporter, f"{result['unit']} {result['build']}: {course}")
         for note in result["notes"]:
-            reporter.write_line(f"{result['unit']} {result['build']}: {note}")
+            _say(reporter, f"{result['unit']} {result['build']}: {note}")
     if any(result["simulated"] for result in results):
         reporter.write_line("Figures of simulated boards are simulated: no firmware was executed.")
+
+
+def _in_words(part: dict[str, Any]) -> str:
+    """The columns of a row that a narrow terminal has no room for."""
+    proof = f"verified by {part['proof']}" if part["verified"] else f"NOT verified: {part['proof']}"
+    running = part["running"]
+    if running.startswith(("console", "image list")):
+        running = f"running, seen by {running}"
+    if not part["bytes"]:
+        return f"none sent; {proof}; {running}"
+    sent = f"{part['bytes']} bytes in {part['seconds']:.2f} s, {part['rate']:.0f} bytes/s"
+    again = f", {part['retries']} sent again" if part["retries"] else ""
+    return f"{sent}{again}; {proof}; {running}"
 
 
 def _course(result: dict[str, Any]) -> str:
@@ -120,12 +143,13 @@ def _write_troubles(reporter: TerminalReporter, run: Run) -> None:
     if rows:
         _write_table(reporter, [("what", "tests", "category", "on"), *rows])
     for worker, nodeid in run.crashed:
-        reporter.write_line(
+        _say(
+            reporter,
             f"Worker {worker} died in {nodeid}: what that test did to its board, and what the worker's units hold now,"
-            " is not known."
+            " is not known.",
         )
     for name, why in run.retired.items():
-        reporter.write_line(f"{name} was retired: {why}")
+        _say(reporter, f"{name} was retired: {why}")
 
 
 def _trouble_rows(troubles: Counter[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
@@ -138,9 +162,20 @@ def _counted(units: Counter[str]) -> str:
     return ", ".join(f"{unit or 'no board'} ({count})" for unit, count in sorted(units.items()))
 
 
-def _write_table(reporter: TerminalReporter, rows: Sequence[Iterable[str]]) -> None:
-    cells = [tuple(row) for row in rows]
-    widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
-    for row in cells:
+def _say(reporter: TerminalReporter, text: str) -> None:
+    """A line; on a terminal, as many as it takes."""
+    reporter.write_line(in_lines(text, shutil.get_terminal_size().columns) if reporter.isatty else text)
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _write_table(reporter: TerminalReporter, rows: Sequence[Sequence[str]], below: Sequence[str] = ()) -> None:
+    """Rows, of which the first is the head; `below`: a line for each."""
+    widths = _widths(rows)
+    for number, row in enumerate(rows):
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        reporter.write_line("  ".join(padded).rstrip(), bold=row is cells[0])
+        reporter.write_line("  ".join(padded).rstrip(), bold=not number)
+        if below and below[number]:
+            _say(reporter, below[number])

@@ -19,11 +19,12 @@ MARK = "var(--nrfdfu-mark, #e0453a)"
 """Colours of what is normal, of long answers, and of what was lost."""
 
 _WIDTH, _HEIGHT = 720, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 30, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 26, 30, 40
+"""Margins; the right one holds half of a time, which stands in the middle below its place."""
 _TICKS = 6
 _MARK_SIZE = 5
 _SMALL_WIDTH, _SMALL_HEIGHT = 340, 104
-_SMALL_LEFT, _SMALL_RIGHT, _SMALL_TOP, _SMALL_BOTTOM = 40, 10, 10, 10
+_SMALL_LEFT, _SMALL_RIGHT, _SMALL_TOP, _SMALL_BOTTOM = 44, 10, 10, 10
 _TEXT = 'fill="currentColor" font-size="12" font-family="system-ui, sans-serif"'
 
 

@@ -32,7 +32,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Leave out the package's own lines; where no line of a suite is left, show the message alone."""
     excinfo = call.excinfo
-    if excinfo is None or not isinstance(excinfo.value, NrfDfuError) or _wants_all(item.config):
+    if excinfo is None or not _is_told_whole(excinfo.value) or _wants_all(item.config):
         return (yield)
     shown = [entry for entry in excinfo.traceback if not _is_of_package(entry)]
     is_in_suite = any(not _is_installed(entry) for entry in shown)
@@ -43,6 +43,14 @@ def pytest_runtest_makereport(
     if report.failed and is_ours:
         _shorten(report, excinfo, alone=not is_in_suite)
     return report
+
+
+def _is_told_whole(error: BaseException) -> bool:
+    """Whether an error's message says all: it is one of the package's, also where it is no `NrfDfuError`.
+
+    What a console did not show is an AssertionError: a failure of the product.
+    """
+    return isinstance(error, NrfDfuError) or type(error).__module__.partition(".")[0] == _PACKAGE
 
 
 def _chained(entries: Sequence[TracebackEntry]) -> TracebackType | None:

@@ -75,7 +75,7 @@ def _text_row(item: Text) -> Row:
 def _broken_row(frame: Frame) -> Row:
     packet = frame.presumed
     guess = ""
-    if len(packet) >= HEADER_SIZE:
+    if len(packet) >= HEADER_SIZE and not frame.behind_whole:
         header = Header.unpack(packet)
         guess = f"perhaps {command_name(header)}, {op_name(header.op)}"
     return Row(

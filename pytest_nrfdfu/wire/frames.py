@@ -9,8 +9,6 @@ Source of the framing: Zephyr, doc/services/device_mgmt/smp_transport.rst.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,18 +20,17 @@ from pytest_nrfdfu.errors import SmpMalformed
 from pytest_nrfdfu.smp.console import CONTINUATION, START, Fault, FaultKind, crc16
 from pytest_nrfdfu.smp.header import HEADER_SIZE, Header
 from pytest_nrfdfu.wire import cbor
+from pytest_nrfdfu.wire.base64_text import GROUP, Trouble, decode
 from pytest_nrfdfu.wire.capture import Capture, Direction
 
-__all__ = ["Frame", "Item", "Line", "Message", "Text", "messages", "read"]
+__all__ = ["Frame", "Item", "Line", "Message", "Text", "joined", "messages", "read"]
 
-_GROUP = 4
 _LENGTH_SIZE = 2
 _CRC_SIZE = 2
 _SMALLEST_BODY = _LENGTH_SIZE + _CRC_SIZE
 _LONGEST_TEXT = 4096
 """Text without a newline is cut into pieces of this size."""
 _DIRECTIONS: tuple[Direction, ...] = ("tx", "rx")
-_ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 
 
 class Line(NamedTuple):
@@ -75,12 +72,17 @@ class Text(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """A packet's lines, decoded as far as possible: a start line and all continuation lines until the next start.
+    """A packet's lines, decoded as far as possible: a start line, and continuation lines until the packet is whole.
+
+    Whole is a packet whose length field and CRC agree with the bytes: both MCUboot (boot/boot_serial/src/boot_serial.c,
+    boot_serial_in_dec) and Zephyr (subsys/mgmt/mcumgr/transport/src/serial_util.c, mcumgr_serial_process_frag) take it
+    with that line, whatever comes next. Continuation lines behind it are a frame of their own, without a start.
 
     `body` is length field, packet and CRC as they came; decoding stops at the first group that is not base64.
     `packet` is there whenever length field and CRC agree with the bytes, whatever else is wrong. `crc_sent` are the
     body's last two bytes and `crc_computed` is that of all between them and the length field: where they are equal and
     `packet` is None, the length field is what is wrong. `fault`: the first thing wrong, None if nothing is.
+    `behind_whole`: it is such lines, behind a packet that was whole without them.
     """
 
     direction: Direction
@@ -94,6 +96,7 @@ class Frame:
     crc_sent: int | None
     crc_computed: int | None
     fault: Fault | None
+    behind_whole: bool = False
 
     @property
     def start(self) -> int:
@@ -144,13 +147,13 @@ class Frame:
         """First character, and the one behind the last, of those that carry `body` byte `index`."""
         group = bisect_right(self._groups, index) - 1
         within = index - self._groups[group]
-        return _GROUP * group + within, _GROUP * group + within + 2
+        return GROUP * group + within, GROUP * group + within + 2
 
     @cached_property
     def _groups(self) -> list[int]:
         """Index in `body` of each group's first byte: not always three times the number, where padding is inside."""
-        whole = len(self.encoded) // _GROUP * _GROUP
-        sizes = (3 - self.encoded[at : at + _GROUP].count(b"=") for at in range(0, whole, _GROUP))
+        whole = len(self.encoded) // GROUP * GROUP
+        sizes = (3 - self.encoded[at : at + GROUP].count(b"=") for at in range(0, whole, GROUP))
         return list(accumulate(sizes, initial=0))[:-1] or [0]
 
 
@@ -206,6 +209,11 @@ def read(capture: Capture) -> list[Item]:
     for direction in _DIRECTIONS:
         found += _read_direction(_Stream(capture, direction))
     return [item for _, item in sorted(found, key=lambda pair: pair[0])]
+
+
+def joined(parts: Sequence[Frame]) -> Frame:
+    """The lines of several frames as one, for those who know that its host meant one."""
+    return _frame(parts[0].time_first, tuple(line for part in parts for line in part.lines))
 
 
 def messages(items: Sequence[Item]) -> list[Message]:
@@ -270,14 +278,35 @@ def _read_direction(stream: _Stream) -> Iterator[tuple[tuple[int, int], Item]]:
 
 
 def _ended(stream: _Stream, lines: Sequence[Line]) -> Iterator[tuple[tuple[int, int], Item]]:
-    if lines:
-        frame = _frame(stream.time(lines[0].start), tuple(lines))
+    """The frames of a start line and all continuation lines behind it."""
+    began = bool(lines) and lines[0].marker == START
+    first = 0
+    while first < len(lines):
+        end = _whole(lines, first)
+        frame = _frame(stream.time(lines[first].start), tuple(lines[first:end]), behind_whole=began and first > 0)
         yield stream.order(frame.start), _message(frame)
+        first = end
 
 
-def _frame(time_first: float | None, lines: tuple[Line, ...]) -> Frame:
+def _whole(lines: Sequence[Line], first: int) -> int:
+    """Index behind the line with which a packet that begins with line `first` is whole; behind the last, if none is."""
+    body, rest = bytearray(), b""
+    for end in range(first + 1, len(lines)):
+        rest += lines[end - 1].text
+        groups = len(rest) // GROUP * GROUP
+        body += decode(rest[:groups])[0]
+        rest = rest[groups:]
+        wanted = _LENGTH_SIZE + int.from_bytes(body[:_LENGTH_SIZE], "big")
+        if len(body) > wanted > _LENGTH_SIZE:
+            break
+        if len(body) == wanted and _frame(None, tuple(lines[first:end])).packet is not None:
+            return end
+    return len(lines)
+
+
+def _frame(time_first: float | None, lines: tuple[Line, ...], *, behind_whole: bool = False) -> Frame:
     encoded = b"".join(line.text for line in lines)
-    body, trouble = _decode(encoded)
+    body, trouble = decode(encoded)
     length = int.from_bytes(body[:_LENGTH_SIZE], "big") if len(body) >= _LENGTH_SIZE else None
     enough = len(body) >= _SMALLEST_BODY
     sent = int.from_bytes(body[-_CRC_SIZE:], "big") if enough else None
@@ -295,44 +324,12 @@ def _frame(time_first: float | None, lines: tuple[Line, ...]) -> Frame:
         packet=body[_LENGTH_SIZE:-_CRC_SIZE] if right else None,
         crc_sent=sent,
         crc_computed=computed,
-        fault=_fault(lines, body, trouble),
+        fault=_fault(lines, body, trouble, behind_whole=behind_whole),
+        behind_whole=behind_whole,
     )
 
 
-class _Trouble(NamedTuple):
-    """What is wrong with base64 text, and the index of the character where it begins."""
-
-    at: int
-    detail: str
-
-
-def _decode(encoded: bytes) -> tuple[bytes, _Trouble | None]:
-    """What `encoded` holds, up to the first group that is not base64; and what is wrong with it."""
-    rest = len(encoded) % _GROUP
-    left_over = _Trouble(len(encoded) - rest, f"{rest} characters are left that are no group of four") if rest else None
-    try:
-        whole = encoded[: len(encoded) - rest]
-        if b"=" not in whole[:-2]:
-            return base64.b64decode(whole, validate=True), left_over
-    except binascii.Error:
-        pass
-    body = bytearray()
-    trouble: _Trouble | None = None
-    for at in range(0, len(encoded) - rest, _GROUP):
-        group = encoded[at : at + _GROUP]
-        bad = next((index for index, char in enumerate(group.rstrip(b"=")) if char not in _ALPHABET), None)
-        if bad is not None:
-            return bytes(body), _Trouble(at + bad, f"byte 0x{group[bad]:02x} is none of base64's characters")
-        try:
-            body += base64.b64decode(group, validate=True)
-        except binascii.Error as error:
-            return bytes(body), _Trouble(at, f"{group!r} is no group of base64 ({error})")
-        if b"=" in group and at + _GROUP < len(encoded):
-            trouble = trouble or _Trouble(at + group.index(b"="), "padding (=) stands before the end of the packet")
-    return bytes(body), trouble or left_over
-
-
-def _located(lines: Sequence[Line], trouble: _Trouble) -> str:
+def _located(lines: Sequence[Line], trouble: Trouble) -> str:
     """The trouble with its place as an editor counts: lines of the frame and bytes of the line from 1."""
     behind = 0
     for number, line in enumerate(lines, start=1):
@@ -342,11 +339,13 @@ def _located(lines: Sequence[Line], trouble: _Trouble) -> str:
     return trouble.detail
 
 
-def _fault(lines: Sequence[Line], body: bytes, trouble: _Trouble | None) -> Fault | None:
+def _fault(lines: Sequence[Line], body: bytes, trouble: Trouble | None, *, behind_whole: bool) -> Fault | None:
     """The first thing wrong with a frame: of its lines, its base64, its length, its CRC, its line ends."""
     raw = b"".join(line.raw for line in lines)
     if lines[0].marker != START:
-        return Fault(FaultKind.ORPHAN, "continuation lines without a start line before them", raw)
+        alone = "continuation lines without a start line before them"
+        behind = "the packet before these lines is whole without them"
+        return Fault(FaultKind.ORPHAN, behind if behind_whole else alone, raw)
     if trouble is not None:
         return Fault(FaultKind.BASE64, _located(lines, trouble), raw)
     wrong = _contents_fault(body, raw)
@@ -377,7 +376,8 @@ def _message(frame: Frame) -> Frame | Message:
     try:
         item = cbor.read(body)
     except SmpMalformed as error:
-        return Message(frame, header, None, str(error))
+        # Of lines that no receiver takes for the begin of a packet, the first bytes need not be a header.
+        return frame if frame.behind_whole else Message(frame, header, None, str(error))
     if item.kind != "map":
         return Message(frame, header, None, f"the payload is CBOR, but a {item.kind} instead of a map")
     return Message(frame, header, item.value, _payload_error(header, body, item))

@@ -23,7 +23,6 @@ from pytest_nrfdfu.wire.rules import crc, header, length, lines, link, markers, 
 from pytest_nrfdfu.wire.rules.base import Effect, Finding, Rule, Scene, Severity
 from pytest_nrfdfu.wire.rules.context import in_context
 from pytest_nrfdfu.wire.rules.render import PRIMER, render
-from pytest_nrfdfu.wire.rules.separate import separated
 
 __all__ = ["PRIMER", "RULES", "Effect", "Finding", "Rule", "Severity", "lint", "render", "summary"]
 
@@ -42,10 +41,10 @@ def lint(capture: Capture, *, profile: BootloaderProfile | None = None) -> list[
 
     `profile`: the bootloader at the other end, for its sizes and upload numbers; by default MCUboot's defaults.
     """
-    items = tuple(separated(frames.read(capture)))
+    items = tuple(frames.read(capture))
     scene = Scene(items, capture.bytes_of("tx"), _DEFAULT if profile is None else profile)
     framing = list(_framing(scene))
-    silent = {id(item) for finding, item in framing if finding.effect is not Effect.ANSWERS}
+    silent = {id(item) for finding, told in framing for item in told if finding.effect is not Effect.ANSWERS}
     found = [finding for finding, _ in framing]
     found += _messages(scene, [item for item in frames.messages(items) if id(item) not in silent])
     return in_context(items, sorted(found, key=lambda finding: finding.offset))
@@ -61,8 +60,8 @@ def summary(findings: Iterable[Finding]) -> list[Finding]:
     return list(first.values())
 
 
-def _framing(scene: Scene) -> Iterator[tuple[Finding, Item]]:
-    """What is wrong with lines and packets as such, and which item it belongs to."""
+def _framing(scene: Scene) -> Iterator[tuple[Finding, list[Item]]]:
+    """What is wrong with lines and packets as such, and which items it belongs to."""
     items = scene.from_host
     at = 0
     while at < len(items):
@@ -72,15 +71,17 @@ def _framing(scene: Scene) -> Iterator[tuple[Finding, Item]]:
         if isinstance(item, frames.Text):
             told = markers.find_text(scene, item, following)
         elif frame is not None:
-            told = _completed(scene, frame, following)
+            told = length.each_line(scene, frame, map(markers.frame_of, following)) or _completed(
+                scene, frame, following
+            )
         else:
             continue
         if told is not None:
             finding, used = told
-            yield finding, item
+            yield finding, [item, *following[:used]]
             at += used
         elif frame is not None:
-            yield from ((finding, item) for finding in _in_frame(scene, frame))
+            yield from ((finding, [item]) for finding in _in_frame(scene, frame))
 
 
 def _completed(scene: Scene, frame: Frame, following: list[Item]) -> tuple[Finding, int] | None:
@@ -93,9 +94,6 @@ def _completed(scene: Scene, frame: Frame, following: list[Item]) -> tuple[Findi
 
 
 def _in_frame(scene: Scene, frame: Frame) -> list[Finding]:
-    each = length.each_line(scene, frame)
-    if each is not None:
-        return [each]
     in_lines = lines.find_in_lines(scene, frame)
     if in_lines is not None:
         return [in_lines]

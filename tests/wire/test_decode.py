@@ -47,6 +47,16 @@ def test_what_is_wrong_stands_behind_the_message() -> None:
     assert "rc 8 (not supported)" in found
 
 
+def test_lines_behind_a_whole_packet_do_not_spoil_it() -> None:
+    """It was taken and answered before they came; what they hold begins with no header, and none is guessed."""
+    rest = b"".join(list(console.lines(bytes(300)))[1:])
+    found = list(decode.lines(capture(("tx", RESET + rest))))
+    assert found[0] == "  0.0000 s -> reset         seq 138"
+    said = "continuation without a start: the packet before these lines is whole without them"
+    assert found[1] == f"  0.0000 s -> broken frame  ! {said}"
+    assert decode.as_json(capture(("tx", RESET + rest)))["items"][1]["fault"]["kind"] == "ORPHAN"
+
+
 def test_nothing_is_said_of_responses_where_none_were_recorded() -> None:
     assert "no response" not in "\n".join(decode.lines(capture(("tx", LIST), ("tx", RESET))))
 

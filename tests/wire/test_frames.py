@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wires import LIST, OFF_12, RC_8, RESET, RESET_PACKET, capture, update
 
+from pytest_nrfdfu.sim.app_transport import BufferPool, RequestQueue
+from pytest_nrfdfu.sim.console_rx import PacketReceiver
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.console import FaultKind
 from pytest_nrfdfu.smp.header import Header
@@ -103,6 +105,59 @@ def test_every_byte_leads_back_to_its_characters() -> None:
     assert [sent[a:b] for a, b in frame.places(11, 13)] == [b"A1Qw"]
     assert [sent[a:b] for a, b in items[1].places(0, 1)] == [b"sC"]
     assert frame.places(13, 20) == ()
+
+
+LONG = list(console.lines(bytes.fromhex("02 00 00fa 0001 00 01") + bytes(250)))
+"""Three lines."""
+
+
+def test_a_packet_ends_with_the_line_that_makes_it_whole() -> None:
+    """Lines behind it are a frame of their own, however many they are: no receiver takes them for a part of it."""
+    message, rest, last = read(capture(("tx", RESET + b"".join(LONG[1:]) + LIST)))
+    assert isinstance(message, Message)
+    assert isinstance(rest, Frame)
+    assert isinstance(last, Message)
+    assert (message.packet, message.frame.fault) == (RESET_PACKET, None)
+    assert rest.raw == b"".join(LONG[1:])
+    assert rest.behind_whole
+    assert rest.fault is not None
+    assert str(rest.fault) == "continuation without a start: the packet before these lines is whole without them"
+    assert last.frame.fault is None
+
+
+def test_a_broken_packet_keeps_the_lines_behind_it() -> None:
+    """Which of its lines is too much cannot be told."""
+    (frame,) = read(capture(("tx", RESET.replace(b"1Qw", b"1Rw") + LONG[1])))
+    assert isinstance(frame, Frame)
+    assert len(frame.lines) == 2
+
+
+def test_packets_that_all_begin_with_the_wrong_marker_are_apart() -> None:
+    items = read(capture(("tx", b"".join(b"\x04\x14" + data[2:] for data in (RESET, LIST)))))
+    assert [isinstance(item, Message) and item.frame.behind_whole for item in items] == [False, False]
+    assert [message.header.command for message in messages(items)] == [5, 0]
+
+
+@given(st.lists(st.sampled_from([*LONG, RESET, LIST, b"\x04\x14AAAA\n", b"\x04\x14\n", b"text\n"]), max_size=12))
+def test_the_reader_sees_the_packets_that_both_receivers_take(lines: list[bytes]) -> None:
+    """MCUboot's serial recovery, and the UART transport of a Zephyr application, as they are simulated."""
+    recovery, application = PacketReceiver(1024), RequestQueue(BufferPool(100))
+    taken = [packet for line in lines if (packet := recovery.take_line(line)) is not None]
+    application.feed(b"".join(lines))
+    frames = [item.frame if isinstance(item, Message) else item for item in read(capture(("tx", b"".join(lines))))]
+    seen = [
+        frame.packet
+        for frame in frames
+        if isinstance(frame, Frame) and frame.packet is not None and frame.lines[0].marker == console.START
+    ]
+    assert seen == taken == [application.take() for _ in range(len(application))]
+
+
+def test_a_flood_of_lines_is_read_in_time() -> None:
+    """Of a frame that is never whole, each line is looked at once: 40,000 lines take far under a second."""
+    (frame,) = read(capture(("tx", LONG[0] + b"".join(LONG[1:2]) * 40_000)))
+    assert isinstance(frame, Frame)
+    assert len(frame.lines) == 40_001
 
 
 def test_places_over_two_lines_are_two() -> None:

@@ -191,6 +191,21 @@ def test_devzone_118631_a_packet_of_an_own_host() -> None:
     assert _ids(_sent(breaking.frame(packet, end=b"\r\n"))) == ["line-crlf"]
 
 
+def test_lines_behind_a_whole_packet_are_the_fault_and_not_the_packet() -> None:
+    """The simulated board answers it, and the next one, and nothing to the lines between them."""
+    rest = b"".join(list(console.lines(breaking.chunk(0)))[1:])
+    first, second = (breaking.packet({}, command=0, op=0, sequence=number) for number in (1, 2))
+    (finding,) = _sent(console.encode(first) + rest, console.encode(second))
+    assert (finding.rule, finding.effect, finding.data) == ("start-missing", Effect.SILENCE, rest)
+    assert "follow a packet that is whole without them" in finding.said
+    assert "Before base64" not in render(finding, False)  # nothing in them is a length or a header
+    board = Simulated()
+    board.send(console.encode(first) + rest)
+    assert board.receive().count(b"\x06\x09") == 1
+    board.send(console.encode(second))
+    assert board.receive().count(b"\x06\x09") == 1
+
+
 @pytest.mark.parametrize(
     "text", [b"AAsCAAABAACKBaA1Qw==", b"AAsAAAABAAFCAKD1Mw==", b"AAsIAAABAAFCAKDczA=="], ids=["reset", "v1", "v2"]
 )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.header import HEADER_SIZE, Group, Header, ImageCommand, Op
-from pytest_nrfdfu.wire.frames import Frame
+from pytest_nrfdfu.wire.frames import Frame, joined
 from pytest_nrfdfu.wire.rules import crc
 from pytest_nrfdfu.wire.rules.base import BOOT_SERIAL, SMP_TRANSPORT, Effect, Finding, Rule, Scene, Severity
 
@@ -127,34 +125,35 @@ def _both_wrong(scene: Scene, frame: Frame) -> Iterator[Finding]:
         yield _explain_length(scene, frame)
 
 
-def each_line(scene: Scene, frame: Frame) -> Finding | None:
-    """For a packet of which every line is framed as a packet of its own, with length field and CRC."""
-    pieces = [_piece(line.text) for line in frame.lines]
-    if len(pieces) < 2 or None in pieces:
+def each_line(scene: Scene, frame: Frame, following: Iterable[Frame | None]) -> tuple[Finding, int] | None:
+    """For a packet of which every line is framed as a packet of its own; and how many of the `following` are its lines.
+
+    Such a frame is whole with its first line, whose header says that more of the payload follows.
+    """
+    header = None if frame.packet is None or frame.lines[0].marker != console.START else plausible(frame.packet)
+    if header is None:
         return None
-    packet = b"".join(piece or b"" for piece in pieces)
-    header = plausible(packet)
-    if header is None or HEADER_SIZE + header.length != len(packet):
-        return None
-    first = len(pieces[0] or b"")
-    said = f"Each of the {len(pieces)} lines has a length field and a CRC of its own; a frame has one of each."
+    parts, missing = [frame], HEADER_SIZE + header.length - len(frame.packet or b"")
+    for more in following:
+        if missing <= 0 or more is None or not more.behind_whole or more.packet is None:
+            break
+        parts.append(more)
+        missing -= len(more.packet)
+    return (_each_line(scene, header, parts), len(parts) - 1) if missing == 0 and len(parts) > 1 else None
+
+
+def _each_line(scene: Scene, header: Header, parts: Sequence[Frame]) -> Finding:
+    packet, frame = b"".join(part.packet or b"" for part in parts), joined(parts)
+    said = f"Each of the {len(parts)} lines has a length field and a CRC of its own; a frame has one of each."
     because = (
-        f"It takes the first line with its {first} bytes for the whole frame, whose payload then is cut off, and the "
-        "lines after it for nothing."
+        f"It takes the first line with its {len(parts[0].packet or b'')} bytes for the whole frame, whose payload then"
+        " is cut off, and the lines after it for nothing."
     )
-    starts = [(line.start + 2, line.start + 5) for line in frame.lines[1:]]
+    starts = [(part.start + 2, part.start + 5) for part in parts[1:]]
     marks = (*frame.places(0, 2), *starts)
     upload = header.op == Op.WRITE and (header.group, header.command) == (Group.IMAGE, ImageCommand.UPLOAD)
     effect = Effect.RC3 if upload else Effect.ANSWERS
     return scene.finding(PER_LINE, frame, said, effect, because=because, marks=marks, should=console.encode(packet))
-
-
-def _piece(text: bytes) -> bytes | None:
-    """What a line holds that is a packet by itself."""
-    try:
-        return unwrap(base64.b64decode(text, validate=True))
-    except binascii.Error:
-        return None
 
 
 def _explain_length(scene: Scene, frame: Frame) -> Finding:

@@ -38,8 +38,8 @@ CONTINUATION = _rule(
 )
 ORPHAN = _rule(
     "start-missing",
-    "A line with 04 14 continues a frame that never began.",
-    "Send the frame's first line, which begins with 06 09, before the lines with 04 14.",
+    "A line with 04 14 continues a frame that never began, or is whole already.",
+    "Send the frame's first line, which begins with 06 09, before the lines with 04 14, and nothing behind its CRC.",
 )
 RAW = _rule(
     "framing-missing",
@@ -183,8 +183,15 @@ def find_orphan(scene: Scene, frame: Frame) -> Finding:
         should = console.encode(frame.packet)
         return scene.finding(START, frame, said, Effect.SILENCE, because=because, marks=[mark], should=should)
     said = "A line with 04 14 continues a frame, but no line with 06 09 came before it."
+    if frame.behind_whole:
+        said = (
+            "Lines with 04 14 follow a packet that is whole without them: its length field counts all of its bytes, and"
+            " its CRC is right. That packet is taken, and these lines are not: they are too much, or the first line of"
+            " their own is missing."
+        )
     because = "It adds the line to what it has of the frame before, and the result is no frame."
-    return scene.finding(ORPHAN, frame, said, Effect.SILENCE, because=because, marks=[mark])
+    place = (frame.start, frame.end, frame.time_first)  # not the frame: its first bytes are no length and no header
+    return scene.finding(ORPHAN, place, said, Effect.SILENCE, because=because, marks=[mark])
 
 
 def find_continuation(scene: Scene, frame: Frame, following: Sequence[Item]) -> tuple[Finding, int] | None:
