@@ -17,6 +17,7 @@ SimBehaviour = Literal["runs", "confirms", "hangs", "silent", "faults", "halts",
 """What a simulated application does after it was started; see ``nrfdfu sim --help``."""
 _SWITCHES = frozenset(
     {
+        "application_frugal_list",
         "bootloader_log",
         "flow_control",
         "locked",
@@ -82,6 +83,8 @@ class SimConfig(BootloaderSwitches):
     no image that is pending, and compares no digest."""
     application_erase: Literal["at-start", "progressive"] | None = None
     """When an upload to the application erases: with its first chunk, or page by page."""
+    application_frugal_list: bool = False
+    """The application's image list leaves out what is false."""
     applications: dict[Annotated[str, AfterValidator(_check_version)], SimBehaviour] = Field(default_factory=dict)
     """What images do, by their version; ``*``: those of any other version."""
     staging: bool = False

@@ -139,7 +139,11 @@ class SmpError(NrfDfuError):
 
 
 class SmpTimeout(SmpError, TimeoutError):
-    """No matching response came within the deadline."""
+    """No matching response came within the deadline. ``brief``: the message without what the console showed then."""
+
+    def __init__(self, message: str, *, brief: str = "") -> None:
+        super().__init__(message)
+        self.brief = brief or message
 
 
 class SmpRejected(SmpError):

@@ -379,6 +379,16 @@ def test_a_terminal_sees_what_is_tried_and_gets_colours():
     assert "\x1b[31" not in written(terminal=True, environment={"NO_COLOR": "1"})
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_conclusion_fits_a_terminal_and_is_one_line_elsewhere(terminal, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    screen = Screen(terminal=terminal)
+    Writer(screen, {}).paragraph("one two three " * 10)
+    lines = screen.text.splitlines()
+    assert (len(lines) == 1) is not terminal
+    assert (max(map(len, lines)) < 70) is terminal
+
+
 def test_the_conclusion_counts():
     fine, skipped = (Step("a", Finding("fine", ""), 0), Step("b", Finding("skipped", ""), 0))
     blocked, unknown = Step("c", Finding("skipped", "", cause=BLOCKED), 0), Step("d", Finding("unknown", ""), 0)
@@ -386,6 +396,8 @@ def test_the_conclusion_counts():
     assert conclusion([fine, unknown]) == "Everything else that was tried is fine. Not known: d."
     assert conclusion([fine, WRONG]).startswith("Do what stands behind the arrow")
     assert conclusion([WRONG, blocked]).startswith("Not tried, because what they need does not work: c. Do what ")
+    untried = "Not tried, because what they need was not tried, or is not known to work: c. "
+    assert conclusion([fine, skipped, blocked]) == f"{untried}Everything else that was tried is fine."
     assert conclusion([WRONG, skipped, WRONG]).startswith("2 parts are wrong: begin with the first, port, ")
 
 

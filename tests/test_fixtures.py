@@ -1,5 +1,6 @@
 """The fixtures on simulated boards: flashed, boards, recovery, smp, console."""
 
+import json
 import re
 
 import pytest
@@ -246,3 +247,44 @@ def test_every_board_of_several_is_released_whatever_the_others_do(suite):
     suite.tests(RELEASED)
     result = suite.run("--board", "other", "--board", "fast")
     result.assert_outcomes(passed=3, errors=1)
+
+
+STAGED = """
+board = "staged"
+[sim]
+image = "{image}"
+baudrate = 0
+flash_timing = "none"
+application_smp = "full"
+staging = true
+"""
+
+
+def test_a_staged_update_whose_transfer_fails_is_one_of_the_runs(suite):
+    """In the summary, in the test's own report and in the record, with what the board's list shows then."""
+    suite.add_board("staged", STAGED.format(image=suites.app(suite.path, "1.0.0", name="old.bin")))
+    suite.tests(
+        """
+def test_it(board, dfu, build):
+    board.reset()
+    with dfu.staged(build, timeout=20):
+        raise ConnectionError("the gateway hung up")
+"""
+    )
+    result = suite.run("--board=staged", "--build=app.bin", "--nrfdfu-record=records")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E * ConnectionError: the gateway hung up",
+            "staged * staged (move) * none sent * NOT: the transfer in the block failed * not started",
+            "staged app: the block ended with ConnectionError: the gateway hung up; then the application's image * *",
+        ]
+    )
+    (file,) = (suite.path / "records").glob("*.jsonl")
+    (update,) = [line for line in map(json.loads, file.read_text().splitlines()) if line["record"] == "update"]
+    assert (update["via"], update["verified"], update["proof"]) == (
+        "staged",
+        False,
+        "the transfer in the block failed",
+    )
+    assert re.search(r"showed version 1\.0\.0 \(hash \w+\) in slot 0 and no image in slot 1", update["notes"][-1])

@@ -49,11 +49,20 @@ def note_now(unit: Unit) -> bool:
 
 
 def with_way_back(
-    error: NotBooted, unit: Unit, position: int, image: Image, *, old: ImageState | None, swap: Swap, asks: bool = True
+    error: NotBooted,
+    unit: Unit,
+    position: int,
+    image: Image,
+    *,
+    old: ImageState | None,
+    swap: Swap,
+    asks: bool = True,
+    permanent: bool = False,
 ) -> NotBooted:
     """The error of an image that was not seen running, with the way back where the board has not gone it already.
 
     `position`: where on the console the boot began. `asks`: whether the application may have an SMP server.
+    `permanent`: the image was marked for good.
     """
     if asks and note_now(unit):
         return error
@@ -64,6 +73,11 @@ def with_way_back(
     before = shown(old) if old is not None else "the image before"
     if swap == "overwrite":
         sentence = "Its bootloader overwrote the image before: nothing but an update via='recovery' leads back"
+    elif permanent:
+        sentence = (
+            f"Version {image.version} was marked permanent, so MCUboot does not take it back: nothing but an update"
+            " via='recovery' leads back"
+        )
     else:
         sentence = (
             f"Unless it was confirmed, version {image.version} is on trial: the next reset (board.reset()) brings"

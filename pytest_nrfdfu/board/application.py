@@ -15,6 +15,7 @@ from hashlib import sha256
 from pytest_nrfdfu.board.aftermath import note_active, with_way_back
 from pytest_nrfdfu.board.application_limits import application_limits, application_policy, slot_size
 from pytest_nrfdfu.board.application_rules import (
+    Confirm,
     SlotOne,
     Staging,
     check_confirm,
@@ -31,6 +32,7 @@ from pytest_nrfdfu.board.client import Progress
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.running_application import Running, ask, confirm_running, reset_and_wait, with_story
 from pytest_nrfdfu.board.session import HASH_SHOWN, PROVED, UNSEEN, Proof
+from pytest_nrfdfu.board.silence import in_short
 from pytest_nrfdfu.board.unit import Unfinished
 from pytest_nrfdfu.board.update_parts import Attempt, Part
 from pytest_nrfdfu.errors import (
@@ -68,27 +70,30 @@ class ApplicationUpdate:
         self.running: Running | None = None
         self.old: ImageState | None = None
         """What ran before."""
+        self._permanent = False
+        """Whether images are marked for good, and not for a test."""
         self._say = say
         self._progress = progress
         self._position = self.unit.console_uart.console.position
         """Where on the console the reset was."""
 
-    def run(self, *, confirm: bool, only_if_needed: bool) -> None:
-        """All of it."""
+    def run(self, *, confirm: Confirm, only_if_needed: bool) -> None:
+        """All of it. `confirm`: ``permanent`` marks the image for good before it has run."""
         with self.attempt.timeline.phase("check", time.monotonic):
             self.check(confirm=confirm)
         if self._take_as_it_is(only_if_needed=only_if_needed):
             self._keep(confirm=confirm)
             return
+        self._permanent = confirm == "permanent"
         self.stage()
         self.start()
         self._keep(confirm=confirm)
 
-    def check(self, *, confirm: bool) -> Running:
+    def check(self, *, confirm: Confirm) -> Running:
         """Everything that forbids the update; nothing was sent yet."""
         running = self.running = ask(self.unit)
         self.attempt.swap = running.swap
-        check_confirm(running.swap, confirm=confirm)
+        check_confirm(running.swap, confirm=bool(confirm))
         self.old = check_running(running.states, running.swap)
         for step in self.steps:
             if image_index(step) and self.unit.profile.images == 1:
@@ -180,8 +185,8 @@ class ApplicationUpdate:
             unit.client.erase(2 * index + 1, timeout)
         except (SmpRejected, SmpTimeout) as error:
             if before is SlotOne.OTHER_PENDING:
-                raise left_pending(self._running.states.find(image=index, slot=1), error) from error
-            part.notes.append(f"before the update slot 1 {before.value}, and it was not erased: {error}")
+                raise left_pending(self._running.states.find(image=index, slot=1), in_short(error)) from error
+            part.notes.append(f"before the update slot 1 {before.value}, and it was not erased: {in_short(error)}")
             return before is SlotOne.SAME
         left = unit.client.images().find(image=index, slot=1)
         if left is not None:
@@ -214,21 +219,24 @@ class ApplicationUpdate:
             part.notes.append("the application tells no parameters: one chunk at a time")
 
     def _mark(self, step: Step) -> None:
-        """For a test; MCUboot takes the image back at the next reset but one, unless it is confirmed meanwhile."""
+        """For a test, MCUboot takes the image back at the next reset but one, unless it is confirmed; or for good."""
         unit, image = self.unit, step.image
+        what = "for good" if self._permanent else "for a test"
         try:
-            unit.client.request(ImageStateWrite(hash=image.hash))
+            unit.client.request(ImageStateWrite(hash=image.hash, confirm=self._permanent))
         except SmpRejected as error:
             raise UpdateRefused(
-                f"{unit.name} has {image.source} in slot 1, and the application does not mark it for a test: {error}"
+                f"{unit.name} has {image.source} in slot 1, and the application does not mark it {what}: {error}"
                 f"{self._marked_before(step)}"
             ) from error
         states = unit.client.images()
-        found = staging_of(states, image_index(step), image.hash)
-        if found is not Staging.PENDING:
+        found, state = staging_of(states, image_index(step), image.hash), states.find(image=image_index(step), slot=1)
+        permanent = bool(state and state.permanent)
+        if found is not Staging.PENDING or permanent < self._permanent:
+            shows = found.value + (", and not permanent" if found is Staging.PENDING else "")
             raise UpdateRefused(
-                f"{unit.name}: the application acknowledged the mark of {image.source} for a test, and its image list"
-                f" shows it {found.value}{self._marked_before(step)}"
+                f"{unit.name}: the application acknowledged the mark of {image.source} {what}, and its image list"
+                f" shows it {shows}{self._marked_before(step)}"
             )
 
     def _marked_before(self, step: Step) -> str:
@@ -268,7 +276,9 @@ class ApplicationUpdate:
             except NotBooted as error:
                 if app is None:
                     raise
-                told = with_way_back(error, unit, self._position, app, old=self.old, swap=self.swap)
+                told = with_way_back(
+                    error, unit, self._position, app, old=self.old, swap=self.swap, permanent=self._permanent
+                )
                 raise told from error.__cause__
         with timeline.phase("boot", time.monotonic):
             self._look(app)
@@ -321,9 +331,13 @@ class ApplicationUpdate:
 
     # --- for good ---------------------------------------------------------------------------------------------------
 
-    def _keep(self, *, confirm: bool) -> None:
+    def _keep(self, *, confirm: Confirm) -> None:
         if not confirm or self.attempt.confirmed or all(step.name != APP for step in self.steps):
             return
+        if self._permanent:
+            self.attempt.parts[-1].notes.append(
+                "marked permanent, and yet not confirmed after the swap: done from here"
+            )
         with self.attempt.timeline.phase("confirm", time.monotonic):
             confirm_running(self.unit)
             self.attempt.confirmed = True

@@ -21,6 +21,7 @@ from pytest_nrfdfu.smp.messages import ImageState, ImageStates
 from pytest_nrfdfu.smp.timing import Link
 
 __all__ = [
+    "Confirm",
     "Ran",
     "SlotOne",
     "Staging",
@@ -37,6 +38,9 @@ __all__ = [
     "which_runs",
 ]
 
+Confirm = bool | Literal["permanent"]
+"""What becomes of an image that was started: it is confirmed once it runs, or left on trial; or it was marked permanent
+before, so that there is no trial."""
 _SWAPS: dict[int, Swap] = {1: "scratch", 2: "overwrite", 3: "move", 9: "offset"}
 """MCUBOOT_MODE_* that put an image from slot 1 into slot 0."""
 _OTHER_MODES = {

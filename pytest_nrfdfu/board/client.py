@@ -104,7 +104,10 @@ class SmpClient:
         except SmpTimeout as silence:
             self._silent = True
             foreign = f"; {exchange.stale} answers to other requests came" if exchange.stale else ""
-            raise SmpTimeout(f"{silence}{foreign}; {self.uart.summary(start, position)}") from None
+            asked, broken = f"{silence}{foreign}", self.uart.broken_since(start)
+            raise SmpTimeout(
+                f"{asked}; {self.uart.summary(start, position)}", brief=f"{asked}; {broken} came" if broken else asked
+            ) from None
         return exchange.result()
 
     def images(self, *, tries: int = 5, timeout: float = 10.0) -> ImageStates:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from pytest_nrfdfu.board.application import ApplicationUpdate
-from pytest_nrfdfu.board.application_rules import shown
+from pytest_nrfdfu.board.application_rules import Confirm, shown
 from pytest_nrfdfu.board.boot import banner_line, boot
 from pytest_nrfdfu.board.client import Progress
 from pytest_nrfdfu.board.console_evidence import CONSOLE, heard, replaced
@@ -25,7 +25,7 @@ from pytest_nrfdfu.board.session import HASH_SHOWN, Proof, Recovery
 from pytest_nrfdfu.board.staged import StagedUpdate
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.board.update_parts import Attempt, proved_in_words, report_of
-from pytest_nrfdfu.errors import ConfigError, HashMismatch, NrfDfuError, UpdateRefused
+from pytest_nrfdfu.errors import ConfigError, DfuError, HashMismatch, NrfDfuError, UpdateRefused
 from pytest_nrfdfu.image.build import APP, Build
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageState, ImageStates
@@ -85,23 +85,28 @@ class Dfu:
         return boot(self.unit, image)
 
     def update(
-        self, build: Build, *, via: str = "recovery", confirm: bool = True, only_if_needed: bool = False
+        self, build: Build, *, via: str = "recovery", confirm: Confirm = True, only_if_needed: bool = False
     ) -> DfuReport:
         """Put `build` on the board, prove it, boot it, and say how it went.
 
         `via`: ``"recovery"`` writes slot 0 in serial recovery; ``"application"`` lets the running application's SMP
         server write slot 1, and MCUboot swap. Then `confirm` False leaves the image on trial: MCUboot takes it back at
-        the next reset, unless `confirm` is called. UpdateRefused, before anything is sent, where the bootloader or what
-        is on the board does not allow that. `only_if_needed`: upload nothing if the board has the build already.
+        the next reset, unless `confirm` is called; and ``"permanent"`` marks it for good before it has run, so that
+        there is no trial, nor a way back if it does not boot. UpdateRefused, before anything is sent, where the
+        bootloader or what is on the board does not allow that. `only_if_needed`: upload nothing if the board has the
+        build already.
         """
         if via not in _VIAS:
             raise ValueError(f"via={via!r} is not known; known: {', '.join(map(repr, _VIAS))}")
+        if confirm not in {True, False, "permanent"}:
+            raise ValueError(f"confirm={confirm!r} is not known; known: True, False, 'permanent'")
         if via == "application":
             return self._through_application(build, confirm=confirm, only_if_needed=only_if_needed)
-        if not confirm:
+        if confirm is not True:
+            what = "asks for an image on trial" if confirm is False else "marks an image in slot 1"
             raise UpdateRefused(
-                "confirm=False asks for an image on trial, and serial recovery writes slot 0, where none is."
-                " Nothing was sent. Use via='application'"
+                f"confirm={confirm!r} {what}, and serial recovery writes slot 0, where there is no trial. Nothing was"
+                " sent. Use via='application'"
             )
         return self._through_recovery(build, only_if_needed=only_if_needed)
 
@@ -127,8 +132,11 @@ class Dfu:
 
         At the end of the block, or at `StagedUpdate.wait_pending`, the image is proved pending; then the board is
         reset, unless `reset` is False because the application does that, and the image is proved running. `timeout`:
-        seconds from the beginning of the block until it must be pending. `pending`: a regular expression that the
-        console shows then, for applications without an SMP server. Afterwards the block's value has the `report`.
+        seconds from the beginning of the block until it must be pending; with ``reset=False`` until the application
+        must have begun to reset itself too. What is asked of the board before the block, swap and boot have their own
+        time. `pending`: a regular expression that the console shows then, for applications without an SMP server.
+        Afterwards the block's value has the `report`. A block that raises leaves one as well: it says that the transfer
+        failed, and what the application's list shows then.
 
         Without an SMP server, and without `pending`, the end of the block resets the board into serial recovery at
         once, to see what is in slot 1: the block must last until all is sent and scheduled, `timeout` means nothing,
@@ -146,13 +154,30 @@ class Dfu:
         update = StagedUpdate(
             attempt, step, timeout=timeout, confirm=confirm, pending=pending, reset=reset, say=self._say
         )
-        with self._reported(attempt):
-            with attempt.timeline.phase("check", time.monotonic):
-                update.prepare()
-            with attempt.timeline.phase("transfer", time.monotonic):
-                yield update
-            update.finish()
-        update.report = report_of(attempt)
+        try:
+            with self._reported(attempt):
+                with attempt.timeline.phase("check", time.monotonic):
+                    update.prepare()
+                with self._block(attempt, update), attempt.timeline.phase("transfer", time.monotonic):
+                    yield update
+                update.finish()
+        finally:
+            update.report = report_of(attempt)
+
+    @contextmanager
+    def _block(self, attempt: Attempt, update: StagedUpdate) -> Iterator[None]:
+        """What the test does inside `staged`: that it failed is reported too, whatever kind of error it raises."""
+        update.begin()
+        try:
+            yield
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):  # nobody waits for a report, or for the board
+            raise
+        except BaseException as error:  # pytest's own fail() is no Exception
+            update.broken_off(error)
+            if not isinstance(error, NrfDfuError):  # those are reported by `_reported`
+                attempt.failed(DfuError(attempt.reason))
+                self._done(report_of(attempt))
+            raise
 
     def interrupt(self, build: Build, *, at: str, by: str = "reset", via: str = "application") -> Interrupted:
         """Cut an update off, let the board boot, and say which image runs.
@@ -175,7 +200,7 @@ class Dfu:
         self.unit.holds = f"{what}, after an update that was cut off on purpose"
         return cut
 
-    def _through_application(self, build: Build, *, confirm: bool, only_if_needed: bool) -> DfuReport:
+    def _through_application(self, build: Build, *, confirm: Confirm, only_if_needed: bool) -> DfuReport:
         steps = self._planned(build)
         self._tell(steps)
         attempt = Attempt(build, self.unit, Timeline(time.monotonic()), via="application")

@@ -16,6 +16,7 @@ from pytest_nrfdfu.board.boot import Restart, wait_running
 from pytest_nrfdfu.board.boot_story import dump, story, told
 from pytest_nrfdfu.board.boot_wait import LINE_END
 from pytest_nrfdfu.board.noted import noted_os_reset
+from pytest_nrfdfu.board.silence import in_short, unanswered
 from pytest_nrfdfu.board.trial import from_recovery
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import NotBooted, PortGone, SmpRejected, SmpTimeout, UartError, UpdateRefused
@@ -24,11 +25,11 @@ from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import BootloaderInfoRequest, ImageState, ImageStates, ImageStateWrite, Params
 
 __all__ = [
+    "MARGIN",
     "Running",
     "ask",
     "await_application",
     "await_banner",
-    "await_own_reset",
     "confirm_running",
     "reset_and_wait",
     "with_story",
@@ -36,7 +37,7 @@ __all__ = [
 
 _ANSWER = 2.0
 """Seconds for one answer of an application that runs; it takes some 10 ms."""
-_MARGIN = 1.25
+MARGIN = 1.25
 """How many times the computed time a swap is waited for before anything is sent."""
 _REQUESTS = 3
 """How often a reset is asked for that did not happen."""
@@ -61,10 +62,11 @@ def ask(unit: Unit) -> Running:
     try:
         states = unit.client.images(tries=3, timeout=_ANSWER)
     except SmpTimeout as silence:
-        raise UpdateRefused(
-            f"{unit.name}: no SMP server answers on {unit.config.uart.port} ({silence}): the application has none on"
-            f" this port, or does not run. {use}"
-        ) from silence
+        text = (
+            f"{unit.name}: no SMP server answers on {unit.config.uart.port} ({in_short(silence)}): the application has"
+            " none on this port, or does not run"
+        )
+        raise UpdateRefused(unanswered(unit, text, use)) from silence
     except SmpRejected as error:
         raise UpdateRefused(
             f"{unit.name}: the application has an SMP server without the image group ({error}): build it with"
@@ -126,11 +128,11 @@ def reset_and_wait(
     else:
         _reset_once(unit, position)
     began, delay = time.monotonic(), unit.config.boot.reset_delay if reset is None else 0.0
-    extra = swaps * boots * _MARGIN
-    if await_banner(unit, position, delay + swaps * _MARGIN + _VALIDATION):
+    extra = swaps * boots * MARGIN
+    if await_banner(unit, position, delay + swaps * MARGIN + _VALIDATION):
         took = unit.swap_seconds = max(0.0, time.monotonic() - began - delay)
         if _is_over(unit, position, took, swaps):
-            extra = took * (boots - 1) * _MARGIN  # another takes as long
+            extra = took * (boots - 1) * MARGIN  # another takes as long
     return await_application(unit, position, image, extra=extra, smp=smp)
 
 
@@ -146,20 +148,6 @@ def await_banner(unit: Unit, position: int, seconds: float) -> bool:
                 return True
             start = found.end
     return False
-
-
-def await_own_reset(unit: Unit, position: int, until: float, swap: float) -> float | None:
-    """Wait for a reset that this host does not do: seconds that swaps may still take; None if it did not come.
-
-    The banner shows it, or that a port went which goes at every reset. `swap`: seconds that one should take.
-    """
-    if await_banner(unit, position, 0.0):
-        return swap  # it is over, and a way back takes as long at most
-    began = time.monotonic()
-    if await_banner(unit, position, max(0.0, until - began)):
-        return min(time.monotonic() - began, swap)
-    console = unit.console_uart
-    return 2 * swap if console.transient and not console.is_open else None
 
 
 def _is_over(unit: Unit, position: int, took: float, swaps: float) -> bool:

@@ -3,7 +3,8 @@
 Recovery is believed when it answers an image list: echo is not built into MCUboot by default, and an application may
 answer as well. The two are told apart by ``splitStatus``, which only applications send, and by the state flags.
 
-Sources: MCUboot, boot/boot_serial/src/boot_serial.c (bs_list); Zephyr, smp_group_1.rst.
+Sources: MCUboot, boot/boot_serial/src/boot_serial.c (bs_list); Zephyr, smp_group_1.rst and
+subsys/mgmt/mcumgr/grp/img_mgmt/src/img_mgmt_state.c (img_mgmt_state_read, ZCBOR_ENCODE_FLAG).
 """
 
 from __future__ import annotations
@@ -30,10 +31,15 @@ _LEAST_REOPEN = 1.0
 
 
 def from_recovery(states: ImageStates, *, has_state: bool) -> bool:
-    """Whether an image list comes from MCUboot's recovery. `has_state`: it was built with image state (flags)."""
+    """Whether an image list comes from MCUboot's recovery. `has_state`: it was built with image state (flags).
+
+    An application may leave out what is false, and ``splitStatus`` (CONFIG_MCUMGR_GRP_IMG_FRUGAL_LIST); MCUboot never
+    sends either. So the order decides: every MCUboot with flags writes them before the slot's number, every application
+    behind version and hash. A list without flags is MCUboot's, since an application's always has the active image.
+    """
     if states.split_status is not None:
         return False
-    return has_state or all(image.active is None for image in states.images)
+    return all(image.active is None for image in states.images) or (has_state and states.flags_first)
 
 
 @dataclass(slots=True)

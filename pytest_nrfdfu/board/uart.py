@@ -27,6 +27,8 @@ __all__ = ["Received", "Uart"]
 _POLL = 0.1
 """Seconds between looks at whether the port is to be closed, where a read cannot be cancelled."""
 _WRITE_TIMEOUT = 5.0
+_TAIL = 160
+"""Characters of the console that a message quotes."""
 _CLOSE_TIMEOUT = 2.0
 _VANISHES_WITHIN = 0.5
 """Seconds from a reset within which the system has taken a transient port away; a judgement, not measured."""
@@ -282,17 +284,19 @@ class Uart:
 
     def summary(self, since: float, position: int) -> str:
         """What the port carried since a time and a console position, in a few words, for error messages."""
-        parts = []
-        faults = [fault for when, fault in self.faults.copy() if when >= since]
-        if faults:
-            parts.append(f"{len(faults)} broken frames (the last: {faults[-1]})")
-        text = self.console.since(position)
-        if text.strip():
-            tail = text.strip()[-160:]
-            parts.append(f"console text ending {tail!r}")
+        broken = self.broken_since(since)
+        parts = [broken] if broken else []
+        lines = [line.strip() for line in self.console.since(position).splitlines() if line.strip()]
+        if lines:
+            parts.append(f"console text ending '{' / '.join(lines)[-_TAIL:]}'")
         if not parts:
             return "nothing came from the board meanwhile"
         return "meanwhile the board sent " + " and ".join(parts)
+
+    def broken_since(self, since: float) -> str:
+        """The broken frames that came since a time, in a few words; empty if there were none."""
+        faults = [fault for when, fault in self.faults.copy() if when >= since]
+        return f"{len(faults)} broken frames (the last: {faults[-1]})" if faults else ""
 
     def _check(self) -> _Opened:
         opened = self._opened

@@ -50,6 +50,7 @@ class ImageGroup:
         self._writer = writer
         self._uploads = UploadSession(slots, options)
         self._has_slot_info = options.slot_info or slots.images > 1
+        self._frugal = options.frugal
 
     @property
     def commands(self) -> dict[int, Command]:
@@ -65,7 +66,8 @@ class ImageGroup:
         writer = self._writer
         fits = writer.text(b"images") and writer.list_start()
         fits = fits and all(self._list_image(image) for image in range(self._slots.images))
-        if not (fits and writer.end() and write_pair(writer, b"splitStatus", 0)):
+        fits = fits and writer.end()
+        if not (fits and (self._frugal or write_pair(writer, b"splitStatus", 0))):
             raise Refused(Rc.MESSAGE_SIZE)
 
     def _list_image(self, image: int) -> bool:
@@ -88,7 +90,8 @@ class ImageGroup:
         fits = fits and write_pair(writer, b"slot", area.slot)
         fits = fits and writer.text(b"version") and writer.text(str(found.version).encode())
         fits = fits and writer.text(b"hash") and writer.byte_string(found.hash)
-        fits = fits and all(writer.text(name) and writer.boolean(name in flags) for name in _FLAGS)
+        told = [name for name in _FLAGS if name in flags or not self._frugal]
+        fits = fits and all(writer.text(name) and writer.boolean(name in flags) for name in told)
         return fits and writer.end()
 
     def _slot_info(self, _payload: bytes) -> None:

@@ -41,6 +41,8 @@ class ImageOptions(NamedTuple):
     """An upload's digest is compared with what is in flash, before and after (CONFIG_IMG_ENABLE_IMAGE_CHECK)."""
     slot_info: bool = True
     """CONFIG_MCUMGR_GRP_IMG_SLOT_INFO; by default only where there are two images."""
+    frugal: bool = False
+    """The image list leaves out flags that are false, and splitStatus (CONFIG_MCUMGR_GRP_IMG_FRUGAL_LIST)."""
 
 
 class UploadRequest(NamedTuple):

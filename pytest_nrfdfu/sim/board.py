@@ -73,6 +73,8 @@ class BoardOptions:
     """How the boot mode is kept."""
     application_smp: ApplicationSmp = "none"
     application_erase: EraseWhen = "at-start"
+    application_frugal_list: bool = False
+    """The application's image list leaves out what is false."""
     applications: tuple[VersionBehaviour, ...] = ()
     """What images do, by version; others run."""
     staging: bool = False
@@ -201,7 +203,9 @@ class SimBoard:
     def _make_smp(self) -> SmpServer:
         options = self.options
         full = options.application_smp == "full"
-        image_options = ImageOptions(erase=options.application_erase, erases_pending=full, checks=full)
+        image_options = ImageOptions(
+            erase=options.application_erase, erases_pending=full, checks=full, frugal=options.application_frugal_list
+        )
         retention = options.retention if full else None
         return SmpServer(self.chip, self._trailers, options.profile.images, retention, options=image_options)
 

@@ -144,6 +144,12 @@ def _add_boot_mode(group: argparse._ArgumentGroup) -> None:
         help="when an upload to the application erases: with its first chunk, or page by page (%(default)s)",
     )
     group.add_argument(
+        "--application-frugal-list",
+        action="store_true",
+        help="the application's image list leaves out flags that are false, and splitStatus"
+        " (CONFIG_MCUMGR_GRP_IMG_FRUGAL_LIST)",
+    )
+    group.add_argument(
         "--application",
         dest="applications",
         action="append",

@@ -142,6 +142,7 @@ def _board_options(given: argparse.Namespace) -> BoardOptions:
         retention=Retention(given.boot_mode_prefix, given.boot_mode_checksum),
         application_smp=given.application_smp,
         application_erase=given.application_erase,
+        application_frugal_list=given.application_frugal_list,
         applications=tuple(given.applications),
         staging=given.staging,
         bootloader_log=given.bootloader_log,

@@ -156,11 +156,13 @@ class ImageState(NamedTuple):
 
 
 class ImageStates(NamedTuple):
-    """An image list. `split_status` is there only in answers of a running application."""
+    """An image list. `split_status` is there only in answers of a running application, and not in all of them."""
 
     images: tuple[ImageState, ...]
     split_status: int | None
     extra: Map
+    flags_first: bool = False
+    """Whether flags came before the slot's number, as MCUboot writes them; applications write them last."""
 
     @property
     def active(self) -> ImageState | None:
@@ -187,10 +189,17 @@ def _read_state(item: Map) -> ImageState:
     )
 
 
+def _flags_first(item: Map) -> bool:
+    """CBOR's maps have no order, but whoever writes them has, and decoding keeps it."""
+    return next((key in _FLAGS for key in item if key == "slot" or key in _FLAGS), False)
+
+
 def _read_states(payload: Map) -> ImageStates:
-    images = tuple(_read_state(item) for item in want_list(payload, "images"))
+    items = want_list(payload, "images")
+    images = tuple(_read_state(item) for item in items)
     split_status = may_have(payload, "splitStatus", int)
-    return ImageStates(images, split_status, rest(payload, ("images", "splitStatus", "rc")))
+    extra = rest(payload, ("images", "splitStatus", "rc"))
+    return ImageStates(images, split_status, extra, any(map(_flags_first, items)))
 
 
 @dataclass(frozen=True, slots=True)

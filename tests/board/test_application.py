@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -10,6 +11,7 @@ import simulator
 from board.conftest import as_new, make_build, wired
 from pytest_nrfdfu.board.application import ApplicationUpdate
 from pytest_nrfdfu.board.dfu import Dfu
+from pytest_nrfdfu.board.running import application_runs
 from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpRejected, SmpTimeout, UpdateRefused, UploadFailed
 from pytest_nrfdfu.smp.messages import EraseRequest, ImageStateWrite, UploadRequest
 
@@ -420,3 +422,79 @@ def test_an_image_may_be_marked_for_good(sim, dfu, builds):
     simulator.wait_until(lambda: slots(sim)[0] == new.hash, "the swap")
     with pytest.raises(UpdateRefused, match="nothing is on trial"):
         updates(sim).revert()
+
+
+def test_an_update_may_be_for_good_at_once(sim, dfu, builds, monkeypatch):
+    """Marked permanent: there is no trial, and nothing to be confirmed."""
+    new, sent = builds["1.1.0"], []
+    whole = sim.unit.client.request
+    monkeypatch.setattr(sim.unit.client, "request", lambda one, **given: (sent.append(one), whole(one, **given))[1])
+    report = dfu.update(new, via="application", confirm="permanent")
+    assert (report.verified, report.confirmed, report.notes) == (True, True, ())
+    assert [one for one in sent if isinstance(one, ImageStateWrite)] == [ImageStateWrite(hash=new.hash, confirm=True)]
+    assert "confirm" not in {phase.name for phase in report.timeline}
+    assert slots(sim)[0] == new.hash
+    with pytest.raises(UpdateRefused, match="nothing is on trial"):
+        dfu.revert()
+
+
+def test_a_mark_that_is_not_for_good_is_told(sim, dfu, builds, monkeypatch):
+    whole = sim.unit.client.request
+
+    def request(one, **given):
+        return whole(replace(one, confirm=False) if isinstance(one, ImageStateWrite) else one, **given)
+
+    monkeypatch.setattr(sim.unit.client, "request", request)
+    told = r"acknowledged the mark of .* for good, and its image list shows it pending, and not permanent"
+    with pytest.raises(UpdateRefused, match=told):
+        dfu.update(builds["1.1.0"], via="application", confirm="permanent")
+    assert sim.resets() == {}
+
+
+def test_one_for_good_that_hangs_has_no_way_back(builds):
+    with board(builds, boot={"timeout": 1.0}) as sim:
+        sim.unit.client.link = type(sim.unit.client.link)(baudrate=None, erase_page=0.0, write_word=0.0)
+        told = r"Version 7\.7\.7 was marked permanent, so MCUboot does not take it back: nothing but an update via='rec"
+        with pytest.raises(NotBooted, match=told):
+            updates(sim).update(builds["7.7.7"], via="application", confirm="permanent")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "told"),
+    [
+        ({"confirm": "permanent"}, UpdateRefused, r"confirm='permanent' marks an image in slot 1.*Nothing was sent"),
+        ({"confirm": "for ever", "via": "application"}, ValueError, r"'for ever' is not known; known: True, False"),
+    ],
+)
+def test_what_cannot_be_for_good_is_refused_before_anything_is_sent(sim, dfu, builds, given, error, told):
+    sent = len(sim.unit.transcript())
+    with pytest.raises(error, match=told):
+        dfu.update(builds["1.1.0"], **given)
+    assert len(sim.unit.transcript()) == sent
+
+
+def test_an_application_that_leaves_out_what_is_false(builds):
+    """CONFIG_MCUMGR_GRP_IMG_FRUGAL_LIST: what is not in its list is not so."""
+    with board(builds, sim={"application_frugal_list": True}) as sim:
+        dfu = updates(sim)
+        report = dfu.update(builds["1.1.0"], via="application", confirm=False)
+        assert (report.verified, report.confirmed) == (True, False)
+        assert dfu.revert().hash == builds["1.0.0"].hash
+        assert dfu.update(builds["1.2.0"], via="application").confirmed
+
+
+def test_a_frugal_application_is_not_taken_for_a_bootloader_with_flags(builds):
+    """Nor the other way round: both lists have flags, and neither has splitStatus."""
+    tables = {"recovery": {"entry": ["smp", "gpio"], "timeout": 4.0}, "bootloader": {"image_state": True}}
+    simulated = {"application_frugal_list": True, "image_state": True, "entrance": ["gpio", "boot-mode"]}
+    with board(builds, sim=simulated, **tables) as sim:
+        dfu = updates(sim)
+        assert application_runs(sim.unit, builds["1.0.0"])
+        assert dfu.update(builds["1.1.0"], via="application", confirm=False).verified
+        assert dfu.revert().hash == builds["1.0.0"].hash
+        recovery = dfu.enter()
+        assert recovery.entered.method == "smp"
+        assert recovery.images().active.hash == builds["1.0.0"].hash, "MCUboot's list has the flag too"
+        with pytest.raises(UpdateRefused, match="MCUboot's serial recovery answers, and not the application"):
+            dfu.update(builds["1.2.0"], via="application")
+        assert dfu.boot(builds["1.0.0"].image) == "image list"

@@ -153,6 +153,10 @@ def test_silence_says_what_came_instead(far, hasty):
     assert "1 answers to other requests came" in text
     assert "1 broken frames (the last: CRC does not match" in text
     assert "console text ending 'E: stack overflow'" in text
+    brief = caught.value.brief
+    assert "not answered" in brief
+    assert "1 broken frames (the last: CRC does not match" in brief
+    assert "stack overflow" not in brief
 
 
 def test_the_time_allowed_ends_the_tries(far, hasty):

@@ -26,19 +26,32 @@ def entries(unit, monkeypatch, *names, timeout=5.0):
 
 
 @pytest.mark.parametrize(
-    ("split_status", "active", "has_state", "expected"),
+    ("split_status", "active", "flags_first", "has_state", "expected"),
     [
-        (None, None, False, True),
-        (0, True, False, False),
-        (0, None, False, False),
-        (None, True, False, False),  # CONFIG_MCUMGR_GRP_IMG_FRUGAL_LIST leaves splitStatus out
-        (None, True, True, True),
-        (0, True, True, False),
+        (None, None, False, False, True),
+        (0, True, False, False, False),
+        (0, None, False, False, False),
+        (None, True, False, False, False),  # CONFIG_MCUMGR_GRP_IMG_FRUGAL_LIST leaves splitStatus out
+        (None, True, False, True, False),
+        (None, True, True, True, True),
+        (0, True, False, True, False),
     ],
 )
-def test_application_and_recovery_are_told_apart(split_status, active, has_state, expected):
-    states = ImageStates((ImageState(0, "1.0.0", HASH, active=active),), split_status, {})
+def test_application_and_recovery_are_told_apart(split_status, active, flags_first, has_state, expected):
+    states = ImageStates((ImageState(0, "1.0.0", HASH, active=active),), split_status, {}, flags_first)
     assert from_recovery(states, has_state=has_state) is expected
+
+
+def test_an_update_of_the_application_says_nothing_of_the_network_core():
+    """MCUboot's list of two images: one waits, the other does not."""
+    first, second = ImageState(0, "1.0.0", HASH, confirmed=True), ImageState(1, "1.1.0", HASH, pending=True)
+    other = ImageState(0, "2.0.0", HASH, image=1, active=True)
+    assert from_recovery(ImageStates((first, second, other), None, {}, flags_first=True), has_state=True)
+
+
+def test_a_list_without_an_active_image_is_recoverys():
+    """As newer MCUboot's, which has flags, and not that one."""
+    assert from_recovery(ImageStates((ImageState(0, "1.0.0", HASH, confirmed=True),), None, {}), has_state=True)
 
 
 def test_an_empty_list_is_recoverys():

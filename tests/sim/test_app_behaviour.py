@@ -174,6 +174,7 @@ def test_a_sim_table_and_the_command_line_say_the_same(tmp_path):
     file.write_text(
         '[sim]\napplication_smp = "full"\napplications = {"9.9.9" = "faults", "*" = "confirms"}\nstaging = true\n'
         'swap = "offset"\nbootloader_log = true\napplication_erase = "progressive"\n'
+        "application_frugal_list = true\n"
     )
     table = SimConfig(
         application_smp="full",
@@ -182,11 +183,13 @@ def test_a_sim_table_and_the_command_line_say_the_same(tmp_path):
         swap="offset",
         bootloader_log=True,
         application_erase="progressive",
+        application_frugal_list=True,
     )
     options = parse(table.arguments()).board
     assert options == parse(["--config", str(file)]).board
     assert options.applications == (VersionBehaviour("9.9.9", "faults"), VersionBehaviour("*", "confirms"))
     assert (options.staging, options.bootloader_log, options.application_erase) == (True, True, "progressive")
+    assert options.application_frugal_list
     assert options.profile.swap == "offset"
 
 

@@ -56,6 +56,25 @@ def test_the_list_has_all_flags_and_a_split_status(bench):
     }
 
 
+def test_a_frugal_list_leaves_out_what_is_false():
+    """CONFIG_MCUMGR_GRP_IMG_FRUGAL_LIST."""
+    bench = Bench(slot0=OLD, slot1=NEW, frugal=True)
+    bench.set_pending(permanent=False)
+    assert bench.payload(STATE, op=Op.READ) == {
+        "images": [
+            {
+                "slot": 0,
+                "version": "1.0.0",
+                "hash": image_hash(OLD),
+                "bootable": True,
+                "confirmed": True,
+                "active": True,
+            },
+            {"slot": 1, "version": "2.0.0", "hash": image_hash(NEW), "bootable": True, "pending": True},
+        ]
+    }
+
+
 @pytest.mark.parametrize("swap", ["move", "offset", "overwrite", "scratch"])
 @pytest.mark.parametrize("permanent", [False, True])
 def test_an_update_that_waits_is_pending(permanent, swap):

@@ -9,7 +9,8 @@ import struct
 
 import pytest
 from app_server import PAGE, Bench
-from simulator import DEADLINE, Host, failure, image_hash, make_image, running, wait_until
+from simulator import Host, failure, image_hash, make_image, running, wait_until
+from staging import StagingClient
 
 from pytest_nrfdfu.sim.app_slots import ApplicationSlots
 from pytest_nrfdfu.sim.app_staging import SavedProgress, StagingCommand, StagingService, parse_command
@@ -254,30 +255,6 @@ def test_a_defect_is_no_client_that_is_gone():
 # A real process.
 
 
-class Client:
-    """The other end of the port."""
-
-    def __init__(self, address):
-        host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), DEADLINE)
-        self.file = self.socket.makefile("rb")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-        self.socket.close()
-
-    def say(self, line, data=b""):
-        """The answer; empty when the connection was closed."""
-        try:
-            self.socket.sendall(line.encode() + b"\n" + data)
-            return self.file.readline().decode().rstrip("\n")
-        except ConnectionError:
-            return ""
-
-
 @pytest.fixture
 def simulated(tmp_path):
     image = tmp_path / "old.bin"
@@ -288,7 +265,7 @@ def simulated(tmp_path):
 
 
 def serves(process):
-    with Client(process["staging"]) as client:
+    with StagingClient(process["staging"]) as client:
         return client.say("init 100") == "ok 0"
 
 
@@ -297,12 +274,12 @@ def test_a_process_takes_an_update_over_its_port(simulated):
         admin.press_reset()
         host.expect(b"application 1.0.0")
         wait_until(lambda: serves(simulated), "the application serves")  # the text may be of the boot before the reset
-        with Client(simulated["staging"]) as client:
+        with StagingClient(simulated["staging"]) as client:
             assert client.say("bake a cake").startswith("error 22 there is no command 'bake'")
             assert client.say(f"init {len(NEW)}") == "ok 0"
             assert client.say("write 5 3", b"abc") == "error 22 the next offset is 0, not 5"
             assert client.say("write 0 5000", NEW[:5000]) == "ok 5000"
-        with Client(simulated["staging"]) as client:  # a connection is no session
+        with StagingClient(simulated["staging"]) as client:  # a connection is no session
             assert client.say(f"init {len(NEW)}") == "ok 5000"
             assert client.say(f"write 5000 {len(NEW) - 5000}", NEW[5000:]) == f"ok {len(NEW)}"
             assert client.say("done") == "ok"
@@ -318,11 +295,11 @@ def test_a_process_takes_an_update_over_its_port(simulated):
 def test_the_port_is_closed_to_everybody_while_no_application_serves_it(simulated):
     wait_until(lambda: serves(simulated), "the application serves")
     with SimAdmin(simulated["admin"]) as admin:
-        with Client(simulated["staging"]) as client:
+        with StagingClient(simulated["staging"]) as client:
             assert client.say("init 100") == "ok 0"
             admin.set_reset_pin(low=True)
             assert client.file.readline() == b""
-        with Client(simulated["staging"]) as client:
+        with StagingClient(simulated["staging"]) as client:
             assert client.say("init 100") == ""
         admin.set_reset_pin(low=False)
         wait_until(lambda: serves(simulated), "the application serves again")
@@ -330,10 +307,10 @@ def test_the_port_is_closed_to_everybody_while_no_application_serves_it(simulate
 
 def test_a_client_that_goes_away_in_the_middle_harms_nobody(simulated):
     wait_until(lambda: serves(simulated), "the application serves")
-    with Client(simulated["staging"]) as client:
+    with StagingClient(simulated["staging"]) as client:
         client.socket.sendall(b"write 0 1000\nabc")
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    with Client(simulated["staging"]) as client:
+    with StagingClient(simulated["staging"]) as client:
         assert client.say("write 0 3", b"abc") == "ok 3"
 
 
@@ -342,8 +319,8 @@ def test_a_client_that_goes_away_in_the_middle_harms_nobody(simulated):
 )
 def test_what_nobody_would_take_ends_the_connection_and_no_other(simulated, said):
     wait_until(lambda: serves(simulated), "the application serves")
-    with Client(simulated["staging"]) as other:
-        with Client(simulated["staging"]) as client, contextlib.suppress(ConnectionError):
+    with StagingClient(simulated["staging"]) as other:
+        with StagingClient(simulated["staging"]) as client, contextlib.suppress(ConnectionError):
             client.socket.sendall(said)
             assert client.file.readline() == b""
         assert other.say("init 100") == "ok 0"
@@ -351,7 +328,7 @@ def test_what_nobody_would_take_ends_the_connection_and_no_other(simulated, said
 
 def test_a_client_that_reads_no_answers_does_not_keep_the_process(simulated):
     wait_until(lambda: serves(simulated), "the application serves")
-    client = Client(simulated["staging"])
+    client = StagingClient(simulated["staging"])
     client.socket.settimeout(0.5)
     with contextlib.suppress(TimeoutError):
         while True:

@@ -306,7 +306,7 @@ def test_every_step_is_found_again_in_the_status(swap):
             assert after == following
 
 
-# The log, as recorded from MCUboot of Zephyr 4.4 in an emulated board (offset), or as its sources have it
+# The log, as recorded from MCUboot of Zephyr 4.4 in an emulated board (offset), or from its code (test_swap_host.py)
 
 
 def test_log_of_a_boot_without_a_swap():

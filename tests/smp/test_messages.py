@@ -150,6 +150,18 @@ def test_image_data_is_not_in_the_representation() -> None:
                 (ImageState(0, "1.2.3.4", HASH, 0, True, False, True, True, False, {"new": 1}),), 0, {"other": "x"}
             ),
         ),
+        (
+            # MCUboot with image state: flags first, and those alone that are true (boot_serial.c, bs_list).
+            ImageStateRead(),
+            {"images": [{"bootable": True, "confirmed": True, "slot": 0, "hash": HASH, "version": "1.2.3"}]},
+            ImageStates((ImageState(0, "1.2.3", HASH, bootable=True, confirmed=True),), None, {}, flags_first=True),
+        ),
+        (
+            # A Zephyr application with a short list: flags last (img_mgmt_state.c, img_mgmt_state_encode_slot).
+            ImageStateRead(),
+            {"images": [{"slot": 0, "version": "1.2.3", "hash": HASH, "bootable": True, "active": True}]},
+            ImageStates((ImageState(0, "1.2.3", HASH, bootable=True, active=True),), None, {}),
+        ),
         (UploadRequest(), {"rc": 0, "off": 992}, UploadAnswer(992, None, {})),
         (UploadRequest(), {"off": 5, "match": True}, UploadAnswer(5, True, {})),
         (UploadRequest(), {"off": 5, "match": False, "new": 1}, UploadAnswer(5, False, {"new": 1})),
