@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,6 +24,12 @@ from pytest_nrfdfu.errors import ConfigError
 from pytest_nrfdfu.image.bootloader import profile
 
 __all__ = ["BoardConfig", "Catalogue", "UnitConfig", "load", "shipped_configs"]
+
+_PAGES = {"app": 0x1000, "net": 0x800}
+"""Bytes of a page of flash of the application core and of the network core (nRF5340 product specification, NVMC)."""
+_APP_UPLOADS = {0, 1}
+"""MCUboot's boot_serial.c: 0 is the first slot of image 0 always, and so is 1 with
+CONFIG_MCUBOOT_SERIAL_DIRECT_IMAGE_UPLOAD (flash_area_id_from_direct_image)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,21 @@ def _validate(data: dict[str, Any], path: Path, text: str, unit: int | None) -> 
             profile(name)
         except ConfigError as error:
             raise ConfigError(f"{path}{line_of(text, key, unit)}: {'.'.join(key)}: {error}") from None
+    for image_key, wrong in _wrong_numbers(config):
+        where = ("images", *image_key)
+        raise ConfigError(f"{path}{line_of(text, where, unit)}: {'.'.join(where)}: {wrong}")
     return config
+
+
+def _wrong_numbers(config: BoardConfig) -> Iterator[tuple[tuple[str, str], str]]:
+    """Numbers of images that no bootloader of an nRF5340 can mean: below which keys of [images], and why not."""
+    for name, image in config.images.items():
+        page = _PAGES.get(name)
+        if page is not None and image.slot_address is not None and image.slot_address % page:
+            yield (name, "slot_address"), f"a slot begins at a page of flash, a multiple of {page:#x}"
+        if name == "app" and image.upload is not None and image.upload not in _APP_UPLOADS:
+            only = "the application is number 0 for every bootloader (with direct upload, 1 is its first slot too)"
+            yield (name, "upload"), f"{only}, not {image.upload}; leave it out"
 
 
 def _beside(path: Path, data: dict[str, Any]) -> dict[str, Any]:
@@ -142,8 +162,8 @@ def shipped_configs() -> Path:
 class Catalogue:
     """All boards that can be asked for, by name."""
 
-    def __init__(self, folders: list[Path]) -> None:
-        """`folders`: TOML files, or folders of them; the first one that knows a name wins.
+    def __init__(self, folders: list[Path], absent: Sequence[Path] = ()) -> None:
+        """`folders`: TOML files, or folders of them; the first one that knows a name wins. `absent`: not found.
 
         A file that is wrong is only told where its boards may be meant (`find`); one that was named itself, at once.
         """
@@ -152,6 +172,8 @@ class Catalogue:
         """Files that cannot be used, and why."""
         self._names: list[list[str]] = []
         self.sources = folders
+        self.absent = absent
+        """Where configurations were looked for as well, and there is nothing."""
         for folder in folders:
             found: dict[str, list[UnitConfig]] = {}
             for unit in self._load(folder):
@@ -172,6 +194,12 @@ class Catalogue:
                 self.broken[file] = error
 
     @property
+    def names(self) -> frozenset[str]:
+        """What markers may ask for: boards, and what they are compatible with."""
+        units = [unit for units in self._units.values() for unit in units]
+        return frozenset(name for unit in units for name in (unit.config.board, *unit.config.compatible))
+
+    @property
     def boards(self) -> list[str]:
         """Names of the boards known."""
         return sorted(self._units)
@@ -184,7 +212,8 @@ class Catalogue:
         selected by its own name: a glob in a nightly run's command line must not let it stand in for real ones.
         """
         for file, error in self.broken.items():
-            if pattern not in self._units or file.stem == pattern:
+            name = _name_in(file)
+            if name == pattern or fnmatchcase(name, pattern):
                 raise error
         if pattern in self._units:
             yield pattern, self._units[pattern]
@@ -198,10 +227,33 @@ class Catalogue:
                 f" {', '.join(matching)}"
             )
         if not hits:
-            near = difflib.get_close_matches(pattern, self.boards, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            known = ", ".join(self.boards) or "none"
-            where = ", ".join(str(folder) for folder in self.sources)
-            raise ConfigError(f"board {pattern!r} is not known{hint} Known boards: {known} (from {where})")
+            raise ConfigError(self._unknown(pattern))
         for name in hits:
             yield name, self._units[name]
+
+    def _unknown(self, pattern: str) -> str:
+        """What is known instead, where that comes from, and where more may be."""
+        near = difflib.get_close_matches(pattern, self.boards, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        known = ", ".join(self.boards) or "none"
+        where = ", ".join(str(folder) for folder in self.sources)
+        parts = [f"board {pattern!r} is not known{hint} Known boards: {known} (from {where})"]
+        if self.absent:
+            nowhere = " and ".join(str(folder) for folder in self.absent)
+            parts.append(f"Looked for as well, and not there: {nowhere}")
+        if self.broken:
+            wrong = "; ".join(str(error) for error in self.broken.values())
+            parts.append(f"Left out, since something is wrong in them: {wrong}")
+        return ". ".join(parts)
+
+
+_BOARD = re.compile(r"""^\s*board\s*=\s*["']([^"']+)["']""", re.MULTILINE)
+
+
+def _name_in(file: Path) -> str:
+    """The board that a file is about, which need not be right otherwise."""
+    try:
+        found = _BOARD.search(file.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        found = None
+    return found[1] if found else file.stem

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from pytest_nrfdfu.config_numbers import check_kind
 
 __all__ = ["CommandLine", "GpioLine", "LineConfig", "SerialLine", "Table"]
 
 
-class Table(BaseModel):
-    """A table of the file: unknown keys are refused, and nothing changes after loading."""
+class _Strict(BaseModel):
+    """Unknown keys are refused, every number is finite, and nothing changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
-class SerialLine(Table):
+class Table(_Strict):
+    """A table of the file, whose numbers are numbers: not ``true``, and not a text."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        check_kind(cls.model_fields[info.field_name or ""].annotation, value)
+        return value
+
+
+class SerialLine(_Strict):
     """RTS or DTR of a port that does nothing else. `active` is the level at the target's pin.
 
     What inverts in between (a transistor) is not known of: say the opposite then.
@@ -33,7 +45,7 @@ class SerialLine(Table):
         return self
 
 
-class GpioLine(Table):
+class GpioLine(_Strict):
     """A line of a GPIO chip of the host, by libgpiod 2. `active` is the level at the target's pin.
 
     Open drain pulls the pin low or leaves it alone, so it never feeds a board without power and never fights a button;
@@ -48,6 +60,14 @@ class GpioLine(Table):
     active: Literal["low", "high"] = "low"
     drive: Literal["open-drain", "push-pull"] = "open-drain"
 
+    @field_validator("line", mode="before")
+    @classmethod
+    def _offset_or_name(cls, value: Any) -> Any:
+        check_kind(int | str, value)
+        if isinstance(value, int) and value < 0:
+            raise ValueError(f"an offset from 0 on, or a name, is needed, not {value}")
+        return value
+
     @model_validator(mode="after")
     def _open_drain_pulls_low(self) -> GpioLine:
         if self.drive == "open-drain" and self.active == "high":
@@ -55,7 +75,7 @@ class GpioLine(Table):
         return self
 
 
-class CommandLine(Table):
+class CommandLine(_Strict):
     """A line that external commands drive: argument lists, run without a shell."""
 
     driver: Literal["command"]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from pytest_nrfdfu.config_faults import SimFault
+from pytest_nrfdfu.config_numbers import Pause
 from pytest_nrfdfu.config_switches import BootloaderSwitches
 from pytest_nrfdfu.image.format import Version
 
@@ -48,12 +49,12 @@ class SimConfig(BootloaderSwitches):
     uart: Literal["pty", "tcp"] = "pty"
     image: Path | None = None
     public_key: Path | None = None
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0)
     entrance: tuple[str, ...] = ()
-    detect_delay: float | None = None
-    wait_for_dfu: float | None = Field(default=None, ge=0)
+    detect_delay: Pause | None = None
+    wait_for_dfu: Pause | None = None
     """Seconds of the window of the entrance wait-for-dfu."""
-    fifo: int | None = None
+    fifo: int | None = Field(default=None, ge=1)
     stall: Literal["none", "erase", "erase+write"] | None = None
     drop_rate: float | None = Field(default=None, ge=0, le=1)
     flip_rate: float | None = Field(default=None, ge=0, le=1)
@@ -61,7 +62,7 @@ class SimConfig(BootloaderSwitches):
     """Share of whole lines lost, each way."""
     flow_control: bool = False
     """Hardware flow control: RTS stops the host while the board cannot take bytes."""
-    host_latency: float | None = Field(default=None, ge=0)
+    host_latency: Pause | None = None
     """Seconds that bytes take between the wire and the host's program, each way."""
     locked: bool = False
     secure_locked: bool = False
@@ -72,8 +73,8 @@ class SimConfig(BootloaderSwitches):
     network_core: bool = False
     """A network core that MCUboot updates, by b0n and the shared memory of PCD."""
     images: Literal[1, 2] | None = None
-    network_core_number: int | None = None
-    pcd_delay: float | None = None
+    network_core_number: int | None = Field(default=None, ge=0)
+    pcd_delay: Pause | None = None
     swap: Literal["move", "offset", "overwrite"] | None = None
     """How the bootloader upgrades; not told: as its profile, or overwrite where it has two images."""
     bootloader_log: bool = False

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from pytest_nrfdfu.config_lines import CommandLine, GpioLine, LineConfig, SerialLine, Table
+from pytest_nrfdfu.config_numbers import Pause, Timeout
 from pytest_nrfdfu.config_sim import SimConfig
 from pytest_nrfdfu.config_switches import BootloaderSwitches
 from pytest_nrfdfu.image.bootloader import BootloaderProfile, Swap, overlay, profile
@@ -62,7 +63,7 @@ class UartConfig(Table):
     flow_control: Literal["none", "rtscts"] = "none"
     dtr: bool = True
     """Raise DTR: virtual COM ports of debuggers keep their lines off until a host does. Off where DTR drives a pin."""
-    wait: float = Field(default=3.0, ge=0)
+    wait: Pause = 3.0
     """Seconds to wait for a port that is not there yet."""
     transient: bool = False
     """The target's own USB port, which only exists while the bootloader (or the application) runs."""
@@ -90,7 +91,7 @@ class ProbeConfig(Table):
 class BootModeConfig(Table):
     """How the bootloader keeps the boot mode (Zephyr, subsys/retention/retention.c): prefix, mode, checksum."""
 
-    address: int = GPREGRET0
+    address: int = Field(default=GPREGRET0, ge=0)
     """Of the first byte. In GPREGRET each byte has a register of its own, 4 apart; elsewhere they follow each other."""
     value: int = Field(default=1, ge=0, le=255)
     """BOOT_MODE_TYPE_BOOTLOADER (Zephyr, include/zephyr/retention/bootmode.h)."""
@@ -141,9 +142,12 @@ class RecoveryConfig(Table):
     """How the board is reset for it. Not told: ``system`` for the entry boot-mode, ``pin`` for the others."""
     line: LineConfig | None = None
     """The recovery pin."""
-    timeout: float = Field(default=5.0, gt=0)
+    pin: str | None = Field(default=None, pattern=r"^P(0\.([0-2]?[0-9]|3[01])|1\.(0?[0-9]|1[0-5]))$")
+    """The chip's pin that the line is wired to, such as ``P0.23``: mcuboot-button0 in MCUboot's devicetree. The probe
+    then looks whether it follows the line. Nordic's boards have a default, by the board's name or `compatible`."""
+    timeout: Timeout = 5.0
     """Seconds from the reset until recovery must have answered."""
-    manual_timeout: float = Field(default=120.0, gt=0)
+    manual_timeout: Timeout = 120.0
     """Seconds that a person has for the entry manual."""
     clear_reset_causes: bool = False
     """Entry gpio by a soft reset: the probe halts the core at its reset vector, clears RESETREAS so that MCUboot looks
@@ -190,11 +194,11 @@ class PowerConfig(Table):
 
     on: tuple[str, ...] = Field(min_length=1)
     off: tuple[str, ...] = Field(min_length=1)
-    settle: float = Field(default=0.5, ge=0)
+    settle: Pause = 0.5
     """Seconds that it stays off in a power cycle."""
     takes_usb: bool = False
     """Probe and port go with it, as on a DK that is powered by USB: they are closed first and found again after."""
-    usb_timeout: float = Field(default=15.0, gt=0)
+    usb_timeout: Timeout = 15.0
     """Seconds until they must be back."""
 
 
@@ -202,7 +206,7 @@ class ProvisionConfig(Table):
     """What `nrfdfu provision` runs to put a bootloader on a board: the user's own nrfutil or west line."""
 
     command: tuple[str, ...] = Field(min_length=1)
-    timeout: float = Field(default=300.0, gt=0)
+    timeout: Timeout = 300.0
 
 
 class LabgridConfig(Table):
@@ -214,18 +218,18 @@ class LabgridConfig(Table):
     """Tags of the places that are units of this board."""
     python: Path | None = None
     """An interpreter that has labgrid, where this one has not."""
-    reservation: float = Field(default=600.0, gt=0)
+    reservation: Timeout = 600.0
     """Seconds to wait for a place."""
 
 
 class BootConfig(Table):
     """What is waited for when the application starts."""
 
-    timeout: float = Field(default=10.0, gt=0)
+    timeout: Timeout = 10.0
     """Seconds from the reset until the application must have been seen."""
     smp: bool | None = None
     """Whether the application has an SMP server on this port; not told: it is asked."""
-    reset_delay: float = Field(default=0.25, ge=0)
+    reset_delay: Pause = 0.25
     """Seconds from the answer to an OS reset until the board resets (CONFIG_MCUMGR_GRP_OS_RESET_MS)."""
 
 
@@ -237,7 +241,7 @@ class BootloaderConfig(BootloaderSwitches):
     line_length: int | None = Field(default=None, ge=16)
     line_buffers: int | None = Field(default=None, ge=2)
     erase_progressively: bool | None = None
-    wait_for_dfu: float | None = Field(default=None, ge=0)
+    wait_for_dfu: Pause | None = None
     """Seconds that it waits for SMP before it starts the application (CONFIG_BOOT_SERIAL_WAIT_FOR_DFU_TIMEOUT)."""
     swap: Swap | None = None
     """How it upgrades, which decides how large an image may be."""
@@ -246,8 +250,10 @@ class BootloaderConfig(BootloaderSwitches):
     public_key: Path | None = None
     """The key that it checks signatures with; each image is then checked before it is uploaded."""
     window: Literal["auto", 1, 2, 3, 4] = "auto"
-    """Chunks of an upload in flight at most. ``auto``: tried in the first 64 KiB of the first upload to a unit, and
-    kept if nothing was lost. Bootloaders before ncs-2.6 always get one chunk at a time."""
+    """Chunks of an upload in flight at most; fewer on a wire so slow that more, and smaller, chunks do not pay.
+    ``auto``: tried in the first 64 KiB of the first upload to a unit, and kept if nothing was lost; where something
+    was, tried again after 8 uploads, and after twice as many each time. Bootloaders before ncs-2.6 always get one chunk
+    at a time."""
 
     def resolve(self) -> BootloaderProfile:
         """The profile with the overrides applied."""

@@ -19,6 +19,7 @@
       DfuError               the update failed                       category dfu
         UpdateRefused          the board, as it is, does not allow what was asked
         UploadFailed           the upload stopped before its end
+          LossyLink              ... on a link that was seen to lose   category bench
         HashMismatch           the board does not list the image that it should hold
         NotBooted              the application was not seen running, or another image was
 
@@ -37,6 +38,7 @@ __all__ = [
     "ImageError",
     "LeaseError",
     "LineError",
+    "LossyLink",
     "NotBooted",
     "NrfDfuError",
     "PortGone",
@@ -168,11 +170,24 @@ class DfuError(NrfDfuError):
 
 
 class UpdateRefused(DfuError):
-    """What was asked is not possible on this board as it is; the message says whether anything was sent."""
+    """What was asked is not possible on this board as it is; the message says whether anything was sent.
+
+    ``by_board``: the board itself said no, to a request that was sent; else it was not asked, because of what it is.
+    """
+
+    def __init__(self, message: str, *, by_board: bool = False) -> None:
+        super().__init__(message)
+        self.by_board = by_board
 
 
 class UploadFailed(DfuError):
     """The upload stopped before its end."""
+
+
+class LossyLink(UploadFailed):
+    """The upload stopped, and other packets than the last were lost or damaged before: the wire, not the firmware."""
+
+    category = "bench"
 
 
 class HashMismatch(DfuError):

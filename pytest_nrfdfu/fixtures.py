@@ -101,13 +101,16 @@ def _handle(request: pytest.FixtureRequest, unit: Unit, releasing: ExitStack) ->
     `releasing` lets go of its lines, whatever becomes of the reset, or of other handles.
     """
     from pytest_nrfdfu.board.board import Board
+    from pytest_nrfdfu.board.boot import settle
 
     _remember_uploads(request.config, unit)
     handle = Board(unit)
     releasing.callback(handle.release)
     request.node.stash.setdefault(BOARDS, []).append(handle)
+    unit.say = Steps(request.config, handle.unit).say
     if _pool(request.config).take_reset(unit):
         handle.reset(wait=False)
+    settle(unit)  # the test is not to meet a board that MCUboot swaps on
     return handle
 
 
@@ -256,6 +259,9 @@ def console(_nrfdfu_handle: Board) -> ConsoleView:
 @pytest.fixture
 def boards(request: pytest.FixtureRequest, _nrfdfu_boards: Sequence[Choice]) -> Iterator[list[Board]]:
     """One unit for each ``--board``, for tests that need several."""
+    reasons = [reason for choice in _nrfdfu_boards if (reason := _pool(request.config).taken_out(choice)) is not None]
+    if reasons:
+        pytest.skip("; ".join(reasons))
     mine = [handle.unit for handle in request.node.stash.get(BOARDS, [])]
     units = _pool(request.config).several(_ordered(_nrfdfu_boards), keep=mine)
     with ExitStack() as releasing:

@@ -118,6 +118,12 @@ def test_a_bare_image(run, tmp_path):
     assert "bootloader" not in out.split("upload number")[0]
 
 
+def test_a_bare_image_without_a_signature_has_its_hash_all_the_same(run, tmp_path):
+    """As imgtool makes it without a key."""
+    _, out, _ = run(builds.bin_file(tmp_path / "zephyr.signed.bin", builds.app("1.2.3")))
+    assert "kind plain, with a hash and no signature (as of imgtool without --key)" in " ".join(out.split())
+
+
 def test_the_network_core_of_a_zip_has_no_number_of_its_own(run, tmp_path):
     status, out, _ = run("--json", builds.package(tmp_path / "dfu_application.zip"))
     images = {image["name"]: image for image in json.loads(out)["images"]}

@@ -1,6 +1,7 @@
 """`nrfdfu doctor`: what it finds on a bench where all is well, and with each thing that can be wrong."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,12 +11,11 @@ import pytest
 
 from pytest_nrfdfu import cli
 from pytest_nrfdfu.cli import doctor_steps
-from pytest_nrfdfu.cli.doctor_findings import BLOCKED, Finding, Step, finding_of
+from pytest_nrfdfu.cli.doctor_findings import BLOCKED, NOTHING_HEARD, Finding, Step, finding_of
 from pytest_nrfdfu.cli.doctor_text import Writer, conclusion
 from pytest_nrfdfu.errors import Diagnosis, LeaseError, LineError, ProbeError, RecoveryNotEntered, UartError
 
 PARTS = list(doctor_steps.PARTS)
-SIMULATED = [part for part in PARTS if part != "power"]
 REAL_PARTS = [part for part in PARTS if part not in {"power", "simulator"}]
 
 BENCH = """
@@ -68,8 +68,8 @@ def statuses(steps):
 def test_all_is_fine(examine):
     status, steps, told = examine()
     assert status == 0
-    assert statuses(steps) == dict.fromkeys(SIMULATED, "fine")
-    assert list(steps) == SIMULATED
+    assert statuses(steps) == dict.fromkeys(PARTS, "fine")
+    assert list(steps) == PARTS
     assert (told["board"], told["unit"]) == ("bench", "bench")
     assert steps["chip identity"]["seen"] == "nRF5340; application core open, network core off"
     assert steps["recovery"]["seen"].startswith("by gpio; MCUboot answered after ")
@@ -86,9 +86,9 @@ CAUSES = {
     "uart-silent": ("recovery", "Nothing came from the board", "that the board's TX (P0.20 on the DK) is wired"),
     "uart-deaf": ("recovery", "The board does not hear the host", "Check the wire from the host's TX"),
     "uart-loopback": ("recovery", "own requests come back", "between TX and RX"),
-    "line-open": ("recovery", "The recovery line does not reach the chip", "Check the wire from the line to that pin"),
-    "line-inverted": ("recovery", "The recovery line is inverted", "Change active in [recovery.line]"),
-    "reset-open": ("reset", "the core was not reset", "Look at the wire to nRESET"),
+    "line-open": ("line", "The recovery line does not reach the chip", "Check the wire from the line to that pin"),
+    "line-inverted": ("line", "The recovery line is inverted", "Change active in [recovery.line]"),
+    "reset-open": ("reset", "the core was not reset", "Look at the wire from the probe to nRESET"),
     "no-power": ("chip identity", "The board has no power", "Switch the board on"),
     "probe-busy": ("probe", "in use by another program", "Close the debugger"),
     "probe-unplugged": ("probe", "The debug probe is gone", "Plug it in again"),
@@ -101,7 +101,8 @@ def test_what_is_wrong_is_said_of_the_right_part(examine, fault):
     part, seen, advice = CAUSES[fault]
     status, steps, _ = examine(f'faults = ["{fault}"]')
     assert status == 1
-    assert [name for name, step in steps.items() if step["status"] == "wrong"] == [part]
+    follows = ["recovery"] if part == "line" else []
+    assert [name for name, step in steps.items() if step["status"] == "wrong"] == [part, *follows]
     assert seen in steps[part]["seen"]
     assert advice in steps[part]["advice"]
 
@@ -131,18 +132,25 @@ def test_a_reset_that_nobody_could_confirm_is_not_called_fine(examine):
 def test_each_entry_has_a_conclusion_of_its_own(examine):
     _, steps, _ = examine('faults = ["line-open"]\nentrance = ["gpio"]', 'entry = ["gpio", "boot-mode"]')
     assert steps["recovery"]["cause"] == "recovery-line-not-connected"
-    assert steps["recovery"]["seen"].startswith("gpio: The recovery line does not reach the chip")
+    assert steps["recovery"]["seen"].startswith("gpio: Not entered, for the reason that stands at the part line")
     assert steps["recovery"]["details"][0].startswith("boot-mode: The bootloader did not take the boot mode")
     assert steps["recovery"]["details"][0].endswith("in [recovery.boot_mode].")
 
 
 def test_an_entry_that_fails_before_another_works_is_told(examine):
-    status, steps, _ = examine(
+    """An update would work all the same, and the bench is not as it is configured."""
+    status, steps, told = examine(
         'faults = ["line-open"]\nentrance = ["gpio", "boot-mode"]', 'entry = ["gpio", "boot-mode"]'
     )
-    assert status == 0
+    assert status == 1
+    assert steps["recovery"]["status"] == "warning"
+    assert steps["recovery"]["cause"] == "recovery-line-not-connected"
     assert steps["recovery"]["seen"].startswith("by boot-mode; ")
+    assert "gpio did not work" in steps["recovery"]["seen"]
+    assert "Check the wire" in steps["recovery"]["advice"]
     assert steps["recovery"]["details"][0].startswith("gpio does not work: The recovery line does not reach the chip")
+    assert statuses(steps)["console"] == "fine"
+    assert "is fine" not in told["conclusion"]
 
 
 def test_two_faults_are_both_told(examine):
@@ -174,7 +182,7 @@ def test_other_parts_are_tried_all_the_same(examine):
         'entry = ["gpio", "smp"]',
     )
     assert status == 1
-    assert statuses(steps) == dict.fromkeys(SIMULATED, "fine") | {
+    assert statuses(steps) == dict.fromkeys(PARTS, "fine") | {
         "probe": "wrong",
         "chip identity": "skipped",
         "reset": "skipped",
@@ -189,9 +197,9 @@ def test_a_locked_chip_rules_out_entries_that_need_its_registers(examine):
     assert steps["chip identity"]["status"] == "wrong"
     assert steps["chip identity"]["cause"] == "chip-locked"
     assert "application core locked" in steps["chip identity"]["seen"]
-    assert (
-        steps["recovery"]["seen"] == "The entry boot-mode was not tried: it needs a chip that is open to the debugger."
-    )
+    assert steps["recovery"]["details"] == [
+        "The entry boot-mode was not tried: it needs a chip that is open to the debugger."
+    ]
 
 
 def test_a_locked_chip_does_for_the_recovery_pin(examine):
@@ -228,9 +236,115 @@ def test_flash_is_not_changed(examine):
 def test_a_simulated_board_that_does_not_start_is_said(examine, tmp_path):
     status, steps, _ = examine('image = "no.bin"'.replace("image", "public_key"))
     assert status == 1
-    assert statuses(steps) == {**dict.fromkeys(SIMULATED, "skipped"), **FINE_SO_FAR, "simulator": "wrong"}
+    assert statuses(steps) == {**dict.fromkeys(PARTS, "skipped"), **FINE_SO_FAR, "simulator": "wrong"}
     assert "no.bin" in steps["simulator"]["seen"]
     assert "[sim]" in steps["simulator"]["advice"]
+
+
+# --- what works, and not as it should -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.002, 0.005])
+def test_a_link_that_loses_bytes_is_named(examine, rate):
+    status, steps, told = examine(f"drop_rate = {rate}\nseed = 3")
+    assert status == 1
+    assert steps["link"]["status"] == "warning"
+    assert steps["link"]["cause"] == "link-lossy"
+    assert re.search(r"requests for the image list: .*(sent again|damaged|not answered)", steps["link"]["seen"])
+    assert "mass storage" in steps["link"]["advice"]
+    assert "link" in told["conclusion"]
+
+
+def test_a_link_that_loses_bytes_is_named_on_an_empty_board(examine, tmp_path, image):
+    """Whose answers are short."""
+    (tmp_path / "app.bin").write_bytes(image[:-1] + bytes([image[-1] ^ 1]))
+    status, steps, _ = examine("drop_rate = 0.005\nseed = 1")
+    assert steps["image list"]["seen"] == "it lists no image: no slot holds a valid one"
+    assert (status, steps["link"]["status"]) == (1, "warning")
+
+
+def test_an_entry_that_a_locked_chip_rules_out_is_not_fine(examine):
+    status, steps, _ = examine("locked = true", 'entry = ["gpio", "boot-mode"]')
+    assert status == 1
+    assert steps["chip identity"]["status"] == "warning"
+    assert "boot-mode needs" in steps["chip identity"]["seen"]
+    assert steps["recovery"]["status"] == "fine"
+
+
+def test_entries_behind_one_that_works_are_said_not_to_be_tried(examine):
+    _, steps, _ = examine('entrance = ["gpio"]', 'entry = ["gpio", "boot-mode"]')
+    assert steps["recovery"]["details"] == ["Not tried, because gpio works: boot-mode."]
+
+
+# --- the pin --------------------------------------------------------------------------------------------------------
+
+NOBODY_TELLS = ("pytest_nrfdfu.board.pin_look.recovery_pin", lambda _: None)
+
+
+def test_the_pin_is_seen_to_follow_its_line(examine):
+    _, steps, _ = examine()
+    assert steps["line"]["details"] == ["The pin that MCUboot looks at (P0.23) went low and high with it."]
+
+
+def test_the_pin_that_is_looked_at_is_the_configured_one(examine):
+    status, steps, _ = examine(recovery='pin = "P0.05"')
+    assert status == 1
+    assert steps["line"]["cause"] == "recovery-line-not-connected"
+    assert "(P0.05)" in steps["line"]["advice"]
+
+
+def test_a_pin_that_nobody_names_is_said_not_to_have_been_looked_at(examine, monkeypatch):
+    monkeypatch.setattr(*NOBODY_TELLS)
+    status, steps, _ = examine(
+        'faults = ["line-open"]\nentrance = ["gpio", "boot-mode"]', 'entry = ["gpio", "boot-mode"]'
+    )
+    assert status == 1
+    assert steps["line"]["status"] == "fine"
+    assert "was not looked at: nobody tells which pin it is; name it (pin = " in steps["line"]["details"][0]
+    assert steps["recovery"]["cause"] == "gpio-entry-passed"
+    assert "Name that pin (pin in [recovery])" in steps["recovery"]["advice"]
+
+
+def test_a_window_that_lets_it_in_is_not_credited_to_the_line(examine, monkeypatch):
+    monkeypatch.setattr(*NOBODY_TELLS)
+    status, steps, _ = examine('faults = ["line-open"]\nentrance = ["wait-for-dfu"]')
+    assert status == 0, "this works, and nobody can tell more"
+    assert "without any entry" in steps["reset"]["seen"]
+    assert steps["recovery"]["seen"].endswith("without the line, so that this says nothing of the line")
+    assert "pin in [recovery]" in steps["recovery"]["advice"]
+
+
+def test_a_line_that_is_open_is_told_although_a_window_lets_it_in(examine):
+    status, steps, _ = examine('faults = ["line-open"]\nentrance = ["wait-for-dfu"]')
+    assert status == 1
+    assert (steps["line"]["status"], steps["recovery"]["status"]) == ("wrong", "fine")
+
+
+# --- what can be said where no entry can be tried -------------------------------------------------------------------
+
+
+def test_the_port_is_listened_to_where_no_entry_can_be_tried(examine):
+    _, steps, _ = examine('faults = ["probe-unplugged"]\napplication_smp = "full"')
+    assert steps["recovery"]["status"] == "skipped"
+    assert "the application answers, so the UART works in both directions" in steps["recovery"]["seen"]
+    assert steps["recovery"]["details"] == ["The entry gpio was not tried: it needs the probe and the chip behind it."]
+
+
+def test_a_second_fault_is_told_beside_a_probe_that_is_gone(examine):
+    _, steps, _ = examine('faults = ["probe-unplugged", "uart-loopback"]')
+    assert (steps["recovery"]["status"], steps["recovery"]["cause"]) == ("wrong", "tx-rx-joined")
+
+
+def test_a_probe_and_a_uart_that_are_gone_together_share_a_supply(examine):
+    _, steps, told = examine('faults = ["probe-unplugged", "no-power"]')
+    assert steps["recovery"]["cause"] == NOTHING_HEARD
+    assert "one USB cable and supply" in told["conclusion"]
+
+
+def test_a_reset_line_that_is_open_is_not_blamed_on_the_probe(examine):
+    _, steps, _ = examine('faults = ["reset-open"]', 'reset = "line"')
+    assert steps["reset"]["cause"] == "reset-not-connected"
+    assert "from the output that [reset.line] names" in steps["reset"]["advice"]
 
 
 # --- boards that are not simulated ----------------------------------------------------------------------------------
@@ -323,6 +437,21 @@ sys.stdin.read()
     assert not touched.exists()
 
 
+def test_a_reader_that_goes_away_is_no_trouble():
+    """As in `nrfdfu doctor ... | head`."""
+    end, start = os.pipe()
+    os.close(end)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_nrfdfu.cli", "doctor", "--board", "no-such-board"],
+        stdout=start,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(start)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -398,7 +527,11 @@ def test_the_conclusion_counts():
     assert conclusion([WRONG, blocked]).startswith("Not tried, because what they need does not work: c. Do what ")
     untried = "Not tried, because what they need was not tried, or is not known to work: c. "
     assert conclusion([fine, skipped, blocked]) == f"{untried}Everything else that was tried is fine."
-    assert conclusion([WRONG, skipped, WRONG]).startswith("2 parts are wrong: begin with the first, port, ")
+    assert conclusion([WRONG, skipped, WRONG]).startswith("2 parts are wrong. Begin with the first, port, ")
+    doubtful = Step("link", Finding("warning", ""), 0)
+    assert conclusion([fine, doubtful]).startswith("This works, and not as it should: link. Do what stands behind")
+    both = conclusion([doubtful, WRONG])
+    assert both.startswith("1 part is wrong, and not as it should be: link. Begin with the first, link, ")
 
 
 def test_parts_that_were_not_tried_for_want_of_another_have_no_line_of_their_own():
@@ -421,6 +554,14 @@ def test_parts_that_were_not_tried_for_want_of_another_have_no_line_of_their_own
             ("The debug probe is in use", "Close the debugger", "probe-busy"),
         ),
         (
+            UartError("cannot open X: it is not there. Is it plugged in?; waited 3.0 s for it"),
+            ("cannot open X: it is not there; waited 3.0 s for it", "Is it plugged in?", ""),
+        ),
+        (
+            LineError("the recovery line needs the library gpiod, which is not installed: pip install 'x[gpiod]'"),
+            ("the recovery line needs the library gpiod, which is not installed", "Run pip install 'x[gpiod]'", ""),
+        ),
+        (
             LineError("it stuck (Error: jammed. Check it.); look at the relay"),
             ("it stuck (Error: jammed. Check it.)", "Look at the relay", ""),
         ),
@@ -435,4 +576,5 @@ def test_a_message_is_taken_apart_into_what_was_seen_and_what_to_do(error, findi
     assert found.status == "wrong"
     assert found.seen.startswith(finding[0])
     assert found.advice.startswith(finding[1])
+    assert "waited" not in found.advice
     assert found.cause == finding[2]

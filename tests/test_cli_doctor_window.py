@@ -82,7 +82,9 @@ def test_a_window_that_loses_something_is_remembered_too_and_may_be_measured_aga
     assert "lost something" in steps["window"]["seen"]
     assert "measure again" in steps["window"]["advice"]
     assert told["window"]["window"] == "lossy"
-    assert "one chunk at a time" in bench()[2]["window"]["seen"]
+    again = bench()
+    assert "one chunk at a time; tried again after 8 more uploads, or by nrfdfu" in again[2]["window"]["seen"]
+    assert (again[1]["window"]["failures"], again[1]["window"]["uploads_until_next_trial"]) == (1, 8)
     assert bench(*measure("large"))[1]["window"]["window"] == "clean"
 
 
@@ -102,6 +104,17 @@ def test_a_full_window_is_told_as_one(bench, tmp_path):
     _, told, steps = bench()
     assert steps["window"]["seen"].startswith("measured: a full window (flow control) of 2 chunks lost nothing")
     assert told["window"]["full"] is True
+
+
+@pytest.mark.parametrize("window", [1, 2, '"auto"'])
+def test_a_size_that_was_found_is_told_whatever_the_window(bench, tmp_path, window):
+    more = f"[bootloader]\nwindow = {window}"
+    key = bench(more=more)[1]["window"]["holds_for"]
+    memory = WindowMemory(tmp_path / "kept" / "d" / "nrfdfu" / "uploads.json")
+    memory.note(key, receive_size=512, size_when="2026-11-23")
+    seen = bench(more=more)[2]["window"]["seen"]
+    told = "the bootloader takes requests of 508 bytes, found on 2026-11-23: say receive_size = 512 in [bootloader]"
+    assert seen.endswith(told)
 
 
 def test_what_is_remembered_of_another_bootloader_is_told_too(bench, tmp_path):

@@ -88,10 +88,34 @@ def test_hold_and_release(units, capsys):
     assert "held back  held back by" in capsys.readouterr().out
 
 
-def test_what_names_no_unit_is_refused(capsys):
-    for name in ("dk-10", "virtual"):
-        assert main(["units", "hold", name, "--reason", "x"]) == 1
-        assert f"error: '{name}' means no units; write BOARD:ID, one of: rack:dk-07, " in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("dk-10", "'dk-10' means no unit; write BOARD:ID, one of: rack:dk-07, rack:dk-08, rack:dk-09; beside them, "),
+        ("rack", "'rack' means 3 units; name one of them: rack:dk-07, rack:dk-08, rack:dk-09\n"),
+        ("virtual", "'virtual': virtual is simulated: every process starts its own, so there is nothing to hold back"),
+        ("nrf5340dk-sim", "nrf5340dk-sim is simulated: every process starts its own"),
+        ("rack-nrf5340dk", "means 3 units; name one of them: rack-nrf5340dk:dk-01, "),
+    ],
+)
+def test_what_names_no_unit_is_refused(capsys, name, said):
+    assert main(["units", "hold", name, "--reason", "x"]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_what_pytest_finds_can_be_held(units, folder):
+    """Of the configurations that ship with the package as well, though a list shows a suite's own alone."""
+    assert units("hold", "rack-nrf5340dk:dk-01", "--reason", "hot")["state"] == "held back"
+    assert states(units()).keys() == {"rack:dk-07", "rack:dk-08", "rack:dk-09", "virtual"}
+    assert units("release", "rack-nrf5340dk:dk-01")["state"] == "free"
+    (folder / "hil_configs" / "desk.toml").write_text('[recovery]\nentry = ["smp"]\n')
+    assert units("hold", "desk", "--reason", "hot")["unit"] == "desk"
+
+
+def test_of_two_units_with_one_id_the_suites_own_is_meant(units, folder):
+    text = '[recovery]\nentry = ["smp"]\n[[unit]]\nid = "dk-01"\nuart.port = "/dev/dk-01"\n'
+    (folder / "hil_configs" / "own.toml").write_text(text)
+    assert units("hold", "dk-01", "--reason", "hot")["unit"] == "own:dk-01"
 
 
 def test_how_the_last_use_went(units, folder, capsys):

@@ -157,7 +157,7 @@ def test_files_of_a_simulated_board_lie_beside_its_configuration(write, tmp_path
         ("[uart]\nxyz = 5\n", 2, "uart.xyz: unknown key; known here: port, baudrate, flow_control"),
         ("uart.prt = 'x'\n", 1, "uart.prt: unknown key; did you mean 'port'?"),
         ("[uart]\nflow_control = 'xonxoff'\n", 2, "Input should be 'none' or 'rtscts', not 'xonxoff'"),
-        ("[uart]\nbaudrate = 'fast'\n", 2, "uart.baudrate: Input should be a valid integer"),
+        ("[uart]\nbaudrate = 'fast'\n", 2, "uart.baudrate: a whole number is needed"),
         ("[uart]\nbaudrate = 0\n", 2, "uart.baudrate: Input should be greater than 0, not 0"),
         (
             "[recovery]\nentry = ['gpoi']\n",
@@ -411,6 +411,47 @@ def test_a_wrong_file_hinders_its_own_boards_alone(write, tmp_path):
             list(catalogue.find(asked))
     with pytest.raises(ConfigError, match="baudrat"):
         Catalogue([wrong])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[images.app]\nupload = 9\n", ":2: images.app.upload: the application is number 0 for every bootloader"),
+        ("[images.app]\nslot_address = 0x10001\n", ":2: images.app.slot_address: a slot begins at a page of flash"),
+        ("[images.app]\nslot_address = 0x10800\n", "a multiple of 0x1000"),
+        ("[images.net]\nslot_address = 0x01008801\n", ":2: images.net.slot_address: a slot begins at a page of flash"),
+        ("[[unit]]\nid = 'a'\nimages.app.upload = 2\n", ":4: images.app.upload: "),
+    ],
+)
+def test_numbers_of_images_that_no_bootloader_can_mean(write, text, said):
+    assert said in refused(write(f"{text}[sim]\n" if "unit" not in text else f"[sim]\n{text}"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[images.app]\nupload = 1\nslot_address = 0x11000\n", "[images.net]\nupload = 3\nslot_address = 0x01008800\n"],
+)
+def test_numbers_of_images_that_a_bootloader_may_mean(write, text):
+    load(write(f"[sim]\n{text}"))
+
+
+def test_of_several_wrong_files_the_one_asked_for_is_told(write, tmp_path):
+    """Whatever it is called: the board's name may stand in it."""
+    for number in (0, 5, 8):
+        write(f"[sim]\nbaudrat = {number}\n", f"c{number}.toml")
+    write("board = 'dk'\n[sim\n", "odd.toml")
+    catalogue = Catalogue([tmp_path])
+    for asked, file in (
+        ("c5", "c5.toml:2: "),
+        ("c8", "c8.toml:2: "),
+        ("dk", "odd.toml: is not TOML"),
+        ("c[5-9]", "c5"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            list(catalogue.find(asked))
+        assert str(caught.value).startswith(str(tmp_path / file))
+    with pytest.raises(ConfigError, match=r"board 'x5' is not known.* Left out, since something is wrong.*c0.toml:2: "):
+        list(catalogue.find("x5"))
 
 
 @pytest.mark.parametrize(

@@ -288,3 +288,49 @@ def test_it(board, dfu, build):
         "the transfer in the block failed",
     )
     assert re.search(r"showed version 1\.0\.0 \(hash \w+\) in slot 0 and no image in slot 1", update["notes"][-1])
+
+
+SWAPS = """
+[sim]
+image = "{image}"
+baudrate = 1_000_000
+flash_timing = "datasheet"
+application_smp = "full"
+
+[boot]
+timeout = 1
+"""
+
+ON_TRIAL = """
+import pytest
+
+pytestmark = pytest.mark.usefixtures("build")  # tests are ordered by build
+
+
+def test_fails_while_an_image_is_on_trial(board, dfu, build):
+    assert dfu.update(build, via="application", confirm=False).verified
+    assert False
+
+
+def test_next(board, dfu, two):
+    assert board.console.boots[-1].application_version == "1.0.0"
+    assert dfu.update(two, via="application").verified
+"""
+
+
+def test_the_next_test_meets_no_board_that_mcuboot_swaps_on(suite):
+    """The way back takes longer than a boot is waited for, and an update then would be refused."""
+    suite.pytester.makeconftest("import pytest\n" + TWO)
+    old = suites.app(suite.path, "1.0.0", 20_000, name="old.bin")
+    suites.app(suite.path, "1.2.3", 20_000)
+    suites.app(suite.path, "2.0.0", name="two.bin")
+    suite.add_board("swaps", SWAPS.format(image=old) + suites.SLOT)
+    suite.tests(ON_TRIAL)
+    result = suite.run("--board", "swaps", "--build", "app.bin")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*swaps: the image that ran was on trial: MCUboot may swap for up to 55 s before the application starts",
+            "*swaps: the image that ran was on trial: the application runs, waited *",
+        ]
+    )

@@ -58,6 +58,14 @@ def test_packets_are_judged(kind, check, said, tmp_path):
     assert said in table.text
 
 
+@pytest.mark.parametrize("command", ["false {port} {image}", "true {port} {image}"])
+def test_a_host_that_sends_nothing_does_nothing_right(command, tmp_path):
+    table = host_table.run(command, folder=tmp_path)
+    assert len(table.results) == 21
+    assert set(table.results.values()) == {"WRONG"}, table.text
+    assert "0 of 21 right" in table.text
+
+
 def test_over_tcp(tmp_path):
     table = table_of(
         "right", "--nrfdfu-target-uart", "tcp", "-k", "test_uploads or test_lost_response", folder=tmp_path
@@ -69,6 +77,8 @@ def test_without_a_host_there_is_a_reason(pytester):
     result = pytester.runpytest_subprocess("--pyargs", "pytest_nrfdfu.host_conformance", "-rs")
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["*needs a host to test: --nrfdfu-target-command*"])
+    result.stdout.fnmatch_lines(["nothing was tested: no host was given"])
+    assert "of 21 right" not in result.stdout.str()
 
 
 def test_by_hand(tmp_path):

@@ -22,6 +22,7 @@ LAYERS = [
     {"config_sim"},
     {"config_switches"},
     {"config_lines", "config_faults"},
+    {"config_numbers"},
     {"config_errors"},
     {"smp", "image"},
     {"errors"},

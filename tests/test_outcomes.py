@@ -40,7 +40,7 @@ def two(request):
         SimpleNamespace(
             unit=f"rack:dk-{n}", config=SimpleNamespace(simulated=True),
             console=SimpleNamespace(text="", timed_lines=(), faults=(), boots=()),
-            forget=lambda why: None, exchanges=lambda **_: [], traffic=lambda **_: [],
+            uploads_apart=lambda builds: (), forget=lambda why: None, exchanges=lambda **_: [], traffic=lambda **_: [],
         )
         for n in (1, 10)
     ]
@@ -147,3 +147,45 @@ def test_the_head_names_the_units_of_a_rack(suite):
     suite.tests(ASKS)
     result = suite.run("--board", "rack", "--collect-only")
     result.stdout.fnmatch_lines(["nrfdfu board: rack (2 units, dk-0 on /dev/none-0, dk-1 on /dev/none-1; *rack.toml)"])
+
+
+CAUSES = """
+import pytest
+from pytest_nrfdfu.errors import ProbeError, UploadFailed
+
+
+@pytest.mark.parametrize("n", range(3))
+def test_bench(board, n):
+    raise ProbeError(f"the probe is gone{'!' * (n // 2)}\\nand more words about it")
+
+
+def test_product(board):
+    raise UploadFailed("this is none of the bench's")
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
+def test_what_was_the_matter_with_the_bench_is_told_at_the_end(suite, workers):
+    """Each cause once, with how often; where the console and the last exchanges do not hide it."""
+    suite.tests(CAUSES)
+    result = suite.run("--board", "fast", "--nrfdfu-retire-after", "0", *workers)
+    causes = [line for line in result.outlines if line.startswith("bench: ")]
+    assert causes == ["bench: fast: the probe is gone (2 times)", "bench: fast: the probe is gone!"]
+    table = next(line for line in result.outlines if line.startswith("what "))
+    assert result.outlines.index(causes[0]) > result.outlines.index(table)
+
+
+def test_a_retired_unit_is_not_told_twice(suite):
+    suite.tests(CAUSES)
+    result = suite.run("--board", "fast", "--nrfdfu-retire-after", "1", "-k", "bench and 0")
+    result.stdout.fnmatch_lines(["fast was retired: the bench failed once, the last time in *: the probe is gone"])
+    result.stdout.no_fnmatch_line("bench: *")
+
+
+def test_the_diagnosis_of_recovery_is_told_at_the_end_with_its_remedy(suite):
+    suite.add_board("open", suites.FAST.replace("[sim]", '[sim]\nfaults = ["line-open"]') + "[recovery]\ntimeout = 1\n")
+    suite.tests("def test_it(recovery): pass")
+    result = suite.run("--board", "open")
+    result.stdout.fnmatch_lines(
+        ["bench: open: it did not enter serial recovery: *The recovery line *. Check the wire *"]
+    )

@@ -72,6 +72,11 @@ def test_command_line_over_environment_over_ini(suite, monkeypatch):
     assert suite.ids("--board", "four", "--build", "cli=app.bin") == ["test_it[board:four-build:cli]"]
 
 
+def test_help_says_what_a_host_started_by_hand_needs(suite):
+    told = " ".join(suite.run_inside("--help").stdout.str().split())
+    assert "are filled in (by hand: --nrfdfu-target-uart PORT instead)" in told
+
+
 def test_paths_in_the_ini_file_are_relative_to_it(suite, monkeypatch):
     suite.pytester.makeini("[pytest]\nnrfdfu_board = racked\nnrfdfu_build = app.bin\nnrfdfu_config = rack\n")
     (suite.path / "rack").mkdir()
@@ -176,7 +181,7 @@ def test_config_option(suite):
     ("text", "phrases"),
     [
         ("[sim]\nbaudrat = 9600\n", [":2: sim.baudrat: unknown key; did you mean 'baudrate'?"]),
-        ('[sim]\nbaudrate = "fast"\n', [":2: sim.baudrate: ", "valid integer", "not 'fast'"]),
+        ('[sim]\nbaudrate = "fast"\n', [":2: sim.baudrate: ", "not 'fast'"]),
         ('[recovery]\nentry = ["gpoi"]\n', [":2: recovery.entry", "'gpio'", "not 'gpoi'"]),
         ("[uart\n", ["is not TOML"]),
         ('[sim]\n[bootloader]\nprofile = "ncs-9"\n', [":3: ", "ncs-9", "ncs-2.6"]),
@@ -262,6 +267,36 @@ def test_markers_skip_with_the_reason(suite):
     suites.app(suite.path, "3.0.0", name="third.bin")
     result = suite.run_inside("-rs", "--board", "fast", "-k", "builds", "--build", "third.bin")
     result.stdout.fnmatch_lines(["SKIPPED*is for build app or b?, and selected is third"])
+
+
+MISSPELT = """
+import pytest
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.board("{name}")
+def test_it(board, n): pass
+"""
+
+
+@pytest.mark.parametrize("name", ["nrf5340dk-simm", "fst", "nrf540dk"])
+def test_a_misspelt_board_in_a_marker_is_told(suite, name):
+    """Once, and where nobody asks why tests are skipped; its tests would never run."""
+    suite.tests(MISSPELT.format(name=name))
+    result = suite.run_inside("-W", "default", "--board", "fast")
+    result.assert_outcomes(skipped=2, warnings=1)
+    result.stdout.fnmatch_lines([f'*@pytest.mark.board("{name}"): no configuration knows it; did you mean *'])
+    result = suite.run_inside("-rs", "-W", "default", "--board", "fast")
+    result.stdout.fnmatch_lines(["SKIPPED*, and selected is fast; *no configuration knows it; did you mean *"])
+    assert "no configuration knows it" in error(suite.run_inside("-W", "error", "--board", "fast"))
+
+
+@pytest.mark.parametrize("name", ["nrf5340dk", "nrf5340dk-sim-app", "nrf53*", "thermometer"])
+def test_other_boards_in_markers_are_no_mistake(suite, name):
+    """Known ones, globs, and what is like none: another bench may have it."""
+    suite.tests(MISSPELT.format(name=name))
+    result = suite.run_inside("--collect-only", "--board", "fast")
+    result.assert_outcomes()
+    assert "no configuration knows" not in result.stdout.str()
 
 
 def test_marker_alone_needs_no_board(suite):

@@ -41,7 +41,13 @@ def test_it(board, dfu, build):
     result = suite.run("--board=full", "--build=app.bin", "--nrfdfu-record=records")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
-        ["unit * hash * via *", "full*application (move, on trial)*", "full*application (move, confirmed)*"]
+        [
+            "unit * hash * via *",
+            "full*application (move, on trial, reverted)*",
+            "full * - * app * 1.0.0 * revert * none sent * image list*",
+            "full*application (move, confirmed)*",
+            "full revert: version * was on trial, and is gone from slot 0",
+        ]
     )
     (file,) = (suite.path / "records").glob("*.jsonl")
     updates = [line for line in map(json.loads, file.read_text().splitlines()) if line["record"] == "update"]
@@ -49,6 +55,49 @@ def test_it(board, dfu, build):
         ("application", "move", False),
         ("application", "move", True),
     ]
+    assert [(line["record"], line["version"]) for line in lines_of(file) if line["record"] == "revert"] == [
+        ("revert", "1.0.0")
+    ]
+
+
+def lines_of(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_a_confirmation_belongs_to_the_update_that_it_ends(suite, workers):
+    """Also where another test than the one that updated confirms."""
+    suite.tests(
+        """
+def test_one(board, dfu, build):
+    board.reset()
+    assert dfu.update(build, via="application", confirm=False).confirmed is False
+
+def test_two(board, dfu, build):
+    dfu.confirm()
+"""
+    )
+    result = suite.run("--board=full", "--build=app.bin", "--nrfdfu-record=records", *workers)
+    result.assert_outcomes(passed=2)
+    text = result.stdout.str()
+    assert "application (move, confirmed)" in text
+    assert "on trial" not in text.partition("firmware updates")[2]
+    (file,) = (suite.path / "records").glob("*.jsonl")
+    kinds = [line["record"] for line in lines_of(file) if line["record"] in {"update", "confirm"}]
+    assert kinds == ["update", "confirm"]
+
+
+def test_a_confirmation_of_what_no_update_brought_is_told_by_itself(suite):
+    suite.tests(
+        """
+def test_it(board, dfu):
+    board.reset()
+    dfu.confirm()
+"""
+    )
+    result = suite.run("--board=full")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["full * - * app * 1.0.0 * confirm * none sent *"])
 
 
 def test_a_build_that_faults_shows_its_dump(suite):

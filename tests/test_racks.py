@@ -339,7 +339,13 @@ def test_exit_status_without_boards_is_pytests(suite, monkeypatch):
     assert suite.run_inside("-k", "without", "--collect-only").ret == 0
 
 
-@pytest.mark.parametrize(("name", "value"), [("lease-timeout", "soon"), ("retire-after", "-1"), ("record", "app.bin")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("lease-timeout", value) for value in ("soon", "inf", "nan", "-1")],
+        *[("retire-after", "-1"), ("record", "app.bin")],
+    ],
+)
 def test_wrong_options(suite, name, value):
     text = suites.usage_error(suite.run_inside(f"--nrfdfu-{name}", value))
     assert f"nrfdfu_{name.replace('-', '_')}" in text

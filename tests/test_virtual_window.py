@@ -70,10 +70,12 @@ class Bench:
 
 
 BENCHES = {
+    "erases stall, 38400": Bench(baudrate=38_400),
     "erases stall, 115200": Bench(),
     "erases stall, 1 Mbaud": Bench(baudrate=FAST),
     "writes stall too, 115200, one-byte FIFO": Bench(stall="erase+write", fifo=1),
     "writes stall too, 1 Mbaud, one-byte FIFO": Bench(baudrate=FAST, stall="erase+write", fifo=1),
+    "flow control, 38400": Bench(baudrate=38_400, flow_control=True),
     "flow control, 115200": Bench(flow_control=True),
     "flow control, 1 Mbaud, one-byte FIFO": Bench(baudrate=FAST, flow_control=True, stall="erase+write", fifo=1),
     "two line buffers": Bench(buffers=2),
@@ -90,12 +92,13 @@ BENCHES = {
 
 @pytest.mark.parametrize("bench", BENCHES.values(), ids=BENCHES.keys())
 @pytest.mark.parametrize("window", [2, 3, 4])
-def test_a_window_on_trial_is_right_and_hardly_ever_slower_than_one_chunk(bench: Bench, window: int) -> None:
+def test_a_window_on_trial_is_right_and_never_slower_than_one_chunk_by_more_than_3_percent(
+    bench: Bench, window: int
+) -> None:
     alone, single, _ = bench.upload(bench.limits(1))
     tried, upload, _ = bench.upload(bench.limits(window, trial=True))
     assert single.counters.retries == single.counters.resyncs == 0
-    slack = 1.03 if window == 2 else 1.06  # more and smaller chunks are nobody's automatic choice
-    assert tried < alone * slack
+    assert tried <= alone * 1.03
     lossy = bench.baudrate == FAST and bench.fifo == 1 and not bench.flow_control and bench.buffers > 2
     expected = Verdict.LOSSY if lossy else Verdict.NONE if bench.buffers == 2 else Verdict.CLEAN
     assert upload.regulator.verdict is expected

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pytest_nrfdfu.config import BoardConfig, Catalogue, UnitConfig
+from pytest_nrfdfu.config import BoardConfig, Catalogue, UnitConfig, shipped_configs
 from pytest_nrfdfu.errors import ConfigError
 
-__all__ = ["Choice", "choose", "config_folders"]
+__all__ = ["Choice", "catalogue", "choose", "config_folders"]
 
 _ALL = "all"
 _GLOB = "*?["
@@ -74,7 +74,18 @@ def config_folders(asked: Path | None, root: Path, shipped: Path, start: Path | 
         if not asked.exists():
             raise ConfigError(f"--nrfdfu-config {asked}: no such file or folder")
         return [asked, shipped]
-    # An option's value that is a path outside may move pytest's rootdir up; where pytest was started counts as well.
-    owns = [folder / "hil_configs" for folder in (root, start or root)]
-    own = next((folder for folder in owns if folder.is_dir()), shipped)
+    own = next((folder for folder in _own(root, start) if folder.is_dir()), shipped)
     return [own, shipped] if own.resolve() != shipped.resolve() else [shipped]
+
+
+def _own(root: Path, start: Path | None) -> list[Path]:
+    """Where a suite may keep its configurations: below pytest's rootdir, or where pytest was started."""
+    return [folder / "hil_configs" for folder in dict.fromkeys((root, start or root))]
+
+
+def catalogue(asked: Path | None, root: Path, start: Path | None = None) -> Catalogue:
+    """The boards that can be asked for; see `config_folders`."""
+    absent = _own(root, start) if asked is None else []
+    if any(folder.is_dir() for folder in absent):
+        absent = []
+    return Catalogue(config_folders(asked, root, shipped_configs(), start), absent)

@@ -16,6 +16,7 @@ from typing import Any
 
 from pytest_nrfdfu.bench.choice import Choice, choose, config_folders
 from pytest_nrfdfu.bench.identity import identify, is_unlimited
+from pytest_nrfdfu.bench.known import after
 from pytest_nrfdfu.bench.lease import Keeper, Lease, LocalKeeper, LocalLease, held_back
 from pytest_nrfdfu.bench.lease_dir import LeaseDir
 from pytest_nrfdfu.bench.simulator import Simulator
@@ -106,6 +107,8 @@ class Pool:
         """Units that are not used any more in this run, by name, each with the reason. Their leases are kept."""
         self.last_results: dict[str, dict[str, Any]] = {}
         """How it went on each unit, by name: ``unit``, ``tests``, ``failed``, ``bench``, ``last``, ``ended``."""
+        self._held_once: dict[str, str] = {}
+        """What was known to be on units that were given back, by name, in words."""
 
     # --- what tests get -----------------------------------------------------------------------------------------------
 
@@ -160,6 +163,11 @@ class Pool:
     def held(self) -> list[Unit]:
         """The units open now, each once."""
         return [use.unit for use in self._uses.values() if use.unit is not None]
+
+    @property
+    def holds(self) -> dict[str, str]:
+        """What is known to be on the units open now, by name, in words."""
+        return {unit.name: after(self._held_once.get(unit.name), unit.holds) for unit in self.held}
 
     def take_reset(self, unit: Unit) -> bool:
         """Whether a test has failed on a unit since this was asked last: it is to be reset before the next."""
@@ -336,6 +344,8 @@ class Pool:
     def _drop(self, use: _Use) -> None:
         """Close a unit, write down how it went, and give its lease back."""
         self._uses.pop(use.name, None)
+        if use.unit is not None:
+            self._held_once[use.name] = after(self._held_once.get(use.name), use.unit.holds)
         _close(use)
         self._leave_result(use)
         use.lease.release()

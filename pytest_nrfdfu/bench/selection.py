@@ -10,9 +10,9 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from pytest_nrfdfu.bench.pool import Choice, choose, config_folders
+from pytest_nrfdfu.bench.choice import Choice, catalogue, choose
 from pytest_nrfdfu.board.plan import misfit
-from pytest_nrfdfu.config import BoardConfig, Catalogue, UnitConfig, shipped_configs
+from pytest_nrfdfu.config import BoardConfig, UnitConfig
 from pytest_nrfdfu.errors import ConfigError, ImageError
 from pytest_nrfdfu.image.build import Build
 from pytest_nrfdfu.image.build import load as load_build
@@ -29,6 +29,8 @@ class Selection:
     builds: tuple[Build, ...] = ()
     globbed: frozenset[str] = frozenset()
     """Names of builds that a pattern chose: where one cannot be for a board, its tests are skipped there."""
+    known: frozenset[str] = frozenset()
+    """Names that markers may ask for: boards that have a configuration, and what those are compatible with."""
 
     def misfit(self, board: Choice, build: Build) -> str | None:
         """Why a build that a pattern chose cannot be for a board; None if it can, or was asked for by name."""
@@ -52,7 +54,9 @@ class Selection:
             for choice in self.boards
         ]
         builds = [{"name": b.name, "path": str(b.path), "hash": _digest(b)} for b in self.builds]
-        return json.dumps({"boards": boards, "builds": builds, "globbed": sorted(self.globbed)})
+        return json.dumps(
+            {"boards": boards, "builds": builds, "globbed": sorted(self.globbed), "known": sorted(self.known)}
+        )
 
 
 def _digest(build: Build) -> str:
@@ -79,7 +83,7 @@ def from_data(data: str) -> Selection:
         if _digest(build) != item["hash"]:
             raise ImageError(f"{build.path} was changed while the run was starting; run again")
         builds.append(build)
-    return Selection(tuple(boards), tuple(builds), frozenset(value["globbed"]))
+    return Selection(tuple(boards), tuple(builds), frozenset(value["globbed"]), frozenset(value["known"]))
 
 
 def resolve(
@@ -97,10 +101,12 @@ def resolve(
     `config`: ``--nrfdfu-config``; `root`: pytest's rootdir; `cwd`: what relative paths of builds are relative to;
     `key`: ``--nrfdfu-key``, over what the configurations say; `start`: where pytest was started.
     """
-    choices = []
+    choices: list[Choice] = []
+    known: frozenset[str] = frozenset()
     wanted = list(boards)
     if wanted:
-        choices = choose(wanted, Catalogue(config_folders(config, root, shipped_configs(), start)))
+        found = catalogue(config, root, start)
+        choices, known = choose(wanted, found), found.names
     if key is not None:
         load_public_key(key)  # what is wrong with it is said now
         choices = [_with_key(choice, key) for choice in choices]
@@ -116,7 +122,7 @@ def resolve(
                 " --build NAME=PATH"
             )
         loaded[build.name] = build
-    return Selection(tuple(choices), tuple(loaded.values()), frozenset(globbed))
+    return Selection(tuple(choices), tuple(loaded.values()), frozenset(globbed), known)
 
 
 def _with_key(choice: Choice, key: Path) -> Choice:

@@ -18,7 +18,7 @@ from typing import IO, Any
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.config_lines import SerialLine
 from pytest_nrfdfu.config_sim import SimConfig
-from pytest_nrfdfu.config_types import BootloaderConfig, ProbeConfig, UartConfig
+from pytest_nrfdfu.config_types import BootloaderConfig, PowerConfig, ProbeConfig, UartConfig
 from pytest_nrfdfu.errors import BoardError
 
 __all__ = ["Simulator"]
@@ -28,6 +28,8 @@ _STOP_TIMEOUT = 5.0
 _LAST_WORDS = 1.0
 """Seconds from the end of its output to the end of its process."""
 _UNPACED_BAUDRATE = 1_000_000
+_SETTLE = 0.05
+"""Seconds without power in a power cycle: a simulated chip forgets at once."""
 _CHUNK = 4096
 """Bytes that are read at once."""
 
@@ -46,7 +48,7 @@ class Simulator:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
         # A session of its own: Ctrl-C at the terminal must not end it before the board was left in order.
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pytest_nrfdfu.sim", "--board", config.board, *config.sim.arguments(), *link],
+            [*_python(), "-m", "pytest_nrfdfu.sim", "--board", config.board, *config.sim.arguments(), *link],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -96,7 +98,10 @@ class Simulator:
         return endpoints
 
     def wired(self) -> BoardConfig:
-        """The board's configuration with this simulator filled in: ports, probe, lines, and what its bootloader is."""
+        """The board's configuration with this simulator filled in.
+
+        Ports, probe, lines, what its bootloader is, and the commands that switch its power, unless the file has some.
+        """
         config, control = self._config, self.endpoints["control"]
         vanishes = config.sim is not None and config.sim.uart_vanishes
         uart = config.uart.model_copy(
@@ -117,8 +122,14 @@ class Simulator:
                 "recovery": config.recovery.model_copy(update={"line": recovery_line}),
                 "reset": config.reset.model_copy(update={"line": reset_line if by_line else None}),
                 "bootloader": self._bootloader(),
+                "power": config.power or self._power(),
             }
         )
+
+    def _power(self) -> PowerConfig:
+        """Its supply is switched by commands, as that of a board on a relay or a power strip is."""
+        switch = (*_python(), "-m", "pytest_nrfdfu.sim_admin", self.admin, "set_power")
+        return PowerConfig(on=(*switch, "on=true"), off=(*switch, "on=false"), settle=_SETTLE)
 
     def _baudrate(self) -> int:
         """The host's rate: the file's where it says one, which need not be the board's, else the board's.
@@ -160,6 +171,15 @@ class Simulator:
         self._errors.close()
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def _python() -> list[str]:
+    """This interpreter for a child that is to find this package: where this process looks for it, and nowhere else.
+
+    Modules in the current directory are not taken (-P).
+    """
+    given = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-S": sys.flags.no_site}
+    return [sys.executable, "-P", *(flag for flag, is_set in given.items() if is_set)]
 
 
 def _line(pipe: IO[bytes], deadline: float) -> bytes:

@@ -25,7 +25,7 @@ from pytest_nrfdfu.smp.header import Group, ImageCommand, Op, OsCommand
 from pytest_nrfdfu.wire.capture import Capture, Direction
 from pytest_nrfdfu.wire.exchange import Exchange, exchanges
 from pytest_nrfdfu.wire.frames import Message, messages, read
-from pytest_nrfdfu.wire.lint import Finding, lint
+from pytest_nrfdfu.wire.lint import Finding, Severity, lint
 
 __all__ = ["RecoveryTarget"]
 
@@ -34,6 +34,7 @@ _POLL = 0.05
 """Seconds between two looks at the board while something is waited for."""
 _RECOVERY = 5.0
 """Seconds from a reset into recovery; a simulated board takes far less."""
+_NOBODY = "Was the host started, and does it open this port (`recovery_target.uart`)?"
 _SHOWN = 4
 """Exchanges at the end that a message of a deadline shows."""
 _DIRECTIONS: dict[str, Direction] = {"to board": "tx", "from board": "rx"}
@@ -114,7 +115,15 @@ class RecoveryTarget:
 
     @property
     def findings(self) -> list[Finding]:
-        """What is wrong with the host's packets, as ``nrfdfu trace lint`` says it."""
+        """What is wrong with the host's packets, as ``nrfdfu trace lint`` says it; `notes` are not among them."""
+        return [finding for finding in self._linted() if finding.severity is not Severity.NOTE]
+
+    @property
+    def notes(self) -> list[Finding]:
+        """What works as it is and could be better: of severity ``note``, which hosts in wide use get as well."""
+        return [finding for finding in self._linted() if finding.severity is Severity.NOTE]
+
+    def _linted(self) -> list[Finding]:
         return list(lint(self.capture, profile=self.profile))
 
     @property
@@ -135,11 +144,17 @@ class RecoveryTarget:
         while not self.holds(build):
             self._check()
             if time.monotonic() >= deadline:
+                advice = "Look at the packets: `findings` says what is wrong with them" if self._sent else _NOBODY
                 raise SmpTimeout(
                     f"the host has not updated the simulated board to {_image(build).hash.hex()[:12]} within"
-                    f" {timeout:g} s. {self.story()}. Look at the packets: `findings` says what is wrong with them"
+                    f" {timeout:g} s. {self.story()}. {advice}"
                 )
             time.sleep(_POLL)
+
+    @property
+    def _sent(self) -> bool:
+        """Whether the host has sent anything."""
+        return bool(self.capture.bytes_of("tx"))
 
     def wait_program(self, program: str, timeout: float = 2.0) -> bool:
         """Wait until the board runs ``application``, ``bootloader`` or ``none``; False after `timeout` seconds."""

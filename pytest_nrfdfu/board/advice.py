@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pytest_nrfdfu.config_types import Entry
 
-__all__ = ["GPIO_IGNORED", "PASSED", "PROBE_CAUSES", "Advice"]
+__all__ = ["GPIO_IGNORED", "LOSSY", "PASSED", "PROBE_CAUSES", "Advice"]
 
 
 class Advice(NamedTuple):
@@ -21,6 +21,12 @@ class Advice(NamedTuple):
         """With what somebody else said about it, in their words."""
         return self._replace(sentence=f"{self.sentence.rstrip('.')}: {words}.") if words else self
 
+
+LOSSY = (
+    "Check cable, hub and common ground, that nothing else reads the port, and a J-Link's mass storage (J-Link"
+    " Commander, MSDDisable); a slower baud rate on both sides helps where the cable is the trouble."
+)
+"""What to do about a link that damages what it carries."""
 
 PROBE_CAUSES: Mapping[str, Advice] = {
     "no-power": Advice(

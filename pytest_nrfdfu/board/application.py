@@ -84,7 +84,7 @@ class ApplicationUpdate:
         if self._take_as_it_is(only_if_needed=only_if_needed):
             self._keep(confirm=confirm)
             return
-        self._permanent = confirm == "permanent"
+        self._permanent = self.attempt.permanent = confirm == "permanent"
         self.stage()
         self.start()
         self._keep(confirm=confirm)
@@ -95,6 +95,7 @@ class ApplicationUpdate:
         self.attempt.swap = running.swap
         check_confirm(running.swap, confirm=bool(confirm))
         self.old = check_running(running.states, running.swap)
+        self.attempt.before = shown(self.old)
         for step in self.steps:
             if image_index(step) and self.unit.profile.images == 1:
                 raise UpdateRefused(
@@ -134,6 +135,7 @@ class ApplicationUpdate:
             part.looked_at = True
             part.proof = _proved(step)
         self.attempt.running = PROVED
+        self.attempt.swapped = False
         self.attempt.confirmed = bool(self.old and self.old.confirmed)
         if self.old is not None and self.old.hash is not None and self.old.confirmed:
             self.unit.remember(self.old.hash, f"{shown(self.old)}, shown as active by the application's list")
@@ -227,7 +229,8 @@ class ApplicationUpdate:
         except SmpRejected as error:
             raise UpdateRefused(
                 f"{unit.name} has {image.source} in slot 1, and the application does not mark it {what}: {error}"
-                f"{self._marked_before(step)}"
+                f"{self._marked_before(step)}",
+                by_board=True,
             ) from error
         states = unit.client.images()
         found, state = staging_of(states, image_index(step), image.hash), states.find(image=image_index(step), slot=1)
@@ -236,7 +239,8 @@ class ApplicationUpdate:
             shows = found.value + (", and not permanent" if found is Staging.PENDING else "")
             raise UpdateRefused(
                 f"{unit.name}: the application acknowledged the mark of {image.source} {what}, and its image list"
-                f" shows it {shows}{self._marked_before(step)}"
+                f" shows it {shows}{self._marked_before(step)}",
+                by_board=True,
             )
 
     def _marked_before(self, step: Step) -> str:
@@ -263,6 +267,12 @@ class ApplicationUpdate:
         sizes = [len(step.image.data) for step in self.steps]
         return swap_seconds(self._running.swap, sizes, self.unit.client.link)
 
+    @property
+    def pages(self) -> int:
+        """Pages of what was uploaded; MCUboot swaps as many as the larger image has, which may be the old one."""
+        page = self.unit.client.link.page_size
+        return sum(-(-len(step.image.data) // page) for step in self.steps)
+
     def start(self) -> None:
         """Reset, and see the new image run."""
         app = next((step.image for step in self.steps if step.name == APP), None)
@@ -270,7 +280,7 @@ class ApplicationUpdate:
         self._position = unit.console_uart.console.position
         with timeline.phase("swap", time.monotonic):
             try:
-                self.attempt.running = reset_and_wait(unit, app, swaps=self.swaps, boots=2)
+                self.attempt.running = reset_and_wait(unit, app, swaps=self.swaps, boots=2, pages=self.pages)
             except HashMismatch:
                 raise self._not_started(app) from None
             except NotBooted as error:
@@ -297,6 +307,7 @@ class ApplicationUpdate:
         if ran.which != "new":
             raise self._not_started(app)
         self.attempt.confirmed = bool(ran.state and ran.state.confirmed)
+        self.attempt.swapped = True
         for part in self.attempt.parts:
             if part.step.name == APP:
                 part.proof = _proved(part.step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pytest_nrfdfu.board.boot import Restart, wait_running
+from pytest_nrfdfu.board.boot import Restart, settle, wait_running
 from pytest_nrfdfu.board.chip_state import ChipState
 from pytest_nrfdfu.board.client import SmpClient
 from pytest_nrfdfu.board.console import ConsoleView
@@ -14,6 +14,7 @@ from pytest_nrfdfu.board.power import power_cycle, power_off, power_on
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.report import DfuReport
 from pytest_nrfdfu.board.restart import reset_kind, restart
+from pytest_nrfdfu.board.swap_wait import look_ahead
 from pytest_nrfdfu.board.transcript import decode_traffic
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.board.update_parts import reports_apart
@@ -52,7 +53,8 @@ class PowerHandle:
 
     LineError where there is no such switch, or its command fails. Where it takes USB away, `off` closes the board's
     ports, and `on` and `cycle` find probe and ports again: ProbeError or PortGone if they do not come back in time.
-    Nothing else is waited for; the board boots.
+    Nothing else is waited for; the board boots, and a swap that is under way is cut off. One that begins then is waited
+    for by whoever resets the board next, asks it for its images or brings it into recovery.
     """
 
     def __init__(self, unit: Unit) -> None:
@@ -95,9 +97,10 @@ class ProbeHandle:
         self._unit.rig.write32(address, value)
 
     def reset(self, method: str = "pin") -> None:
-        """``pin``, ``system`` or ``ctrl-ap``; does not wait for anything."""
+        """``pin``, ``system`` or ``ctrl-ap``; does not wait for anything: a swap that is under way is cut off."""
         if method not in {"pin", "system", "ctrl-ap"}:
             raise ValueError(f"reset method {method!r}; known: pin, system, ctrl-ap")
+        self._unit.note_reset()
         with noted(self._unit, f"{method} reset"):
             self._unit.rig.call("reset", kind=method)
 
@@ -146,8 +149,13 @@ class Board:
         By reset line, probe, power switch, command or OS reset, whichever the board has; NotBooted if the application
         does not appear, HashMismatch if it says itself that it is not `image`. Where nothing is waited for, a board
         that refuses the OS reset, or is not there to be asked, is left as it is.
+
+        No swap is cut off: one that an earlier reset has begun is waited for first. Where the application's list, asked
+        for before the reset, or MCUboot's log tells of a swap at this boot, it is waited for as long as one may take.
         """
         unit = self._unit
+        settle(unit)
+        look_ahead(unit)
         position = unit.console_uart.console.position
         unit.unfinished = None
         try:
@@ -168,8 +176,10 @@ class Board:
     def images(self, *, enter_recovery: bool = False) -> ImageStates:
         """The image list of whatever answers now. Never resets, unless `enter_recovery` allows it.
 
-        SmpTimeout if nothing answers: an application without SMP server is running.
+        A swap that a reset has begun is waited for. SmpTimeout if nothing answers: an application without SMP server is
+        running.
         """
+        settle(self._unit)
         if not enter_recovery:
             return self._unit.client.images(tries=4, timeout=4.0)
         try:

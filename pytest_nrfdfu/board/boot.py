@@ -12,12 +12,14 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
+from pytest_nrfdfu.board.boot_story import story
 from pytest_nrfdfu.board.boot_wait import LINE_END, POLL, Restart, StillBootloaderError, Wait
+from pytest_nrfdfu.board.swap_ahead import is_over, swap_logged
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.errors import NotBooted, PortGone, SmpRejected, SmpTimeout, UartError
+from pytest_nrfdfu.errors import NotBooted, PortGone, SmpError, SmpRejected, SmpTimeout, UartError
 from pytest_nrfdfu.image.mcuboot import Image
 
-__all__ = ["Restart", "banner_line", "boot", "wait_running"]
+__all__ = ["Restart", "banner_line", "boot", "settle", "wait_running"]
 
 _BUSY = 10
 """MGMT_ERR_EBUSY (Zephyr, mgmt_defines.h): boot_reset_request_hook refuses while the network core is written."""
@@ -34,9 +36,10 @@ _CAUSES = (
 _JUST_RESET = Restart()
 
 
-def boot(unit: Unit, image: Image | None = None) -> str:
+def boot(unit: Unit, image: Image | None = None, *, extra: float = 0.0) -> str:
     """Leave recovery by an OS reset, and wait for the application; see `wait_running`.
 
+    `extra`: seconds that it may take longer than configured, where MCUboot is known to swap or to revert.
     While a network core's image is on its way MCUboot refuses to reset (rc 10): it is asked again. Power must stay on.
     """
     unit.unfinished = None
@@ -52,7 +55,7 @@ def boot(unit: Unit, image: Image | None = None) -> str:
         with suppress(SmpTimeout, PortGone):
             _reset(unit)
 
-    restart = Restart(again, unit.config.boot.reset_delay, since=since, how="OS reset")
+    restart = Restart(again, unit.config.boot.reset_delay, extra=extra, since=since, how="OS reset")
     try:  # certain: that it was in recovery and an application answers is evidence of the reset
         return wait_running(unit, position, image, restart)
     except NotBooted as error:
@@ -95,6 +98,7 @@ def wait_running(unit: Unit, position: int, image: Image | None = None, restart:
     """
     console = unit.console_uart.console
     restart.note(console)
+    unit.reset_at = None
     wait = Wait(unit, position, image, restart)
     try:
         return wait.run()
@@ -109,6 +113,26 @@ def wait_running(unit: Unit, position: int, image: Image | None = None, restart:
         return wait.run(silent=True)
     except StillBootloaderError:
         raise wait.failure(_CAUSES) from None
+
+
+def settle(unit: Unit) -> None:
+    """Wait for a swap that may be under way since a reset that nobody has waited for, so that nothing cuts it off.
+
+    Nothing is waited for where neither a list before that reset nor MCUboot's log tells of a swap. An application that
+    is not seen after it is no error: whoever asks next is told.
+    """
+    position = unit.reset_at
+    if position is None:
+        return
+    last = next(reversed(story(unit, position).boots), None)
+    if last is not None and is_over(last):
+        unit.reset_at = None
+    if unit.reset_at is None or not (unit.swap_ahead.is_known or (last is not None and swap_logged(last))):
+        return
+    try:
+        wait_running(unit, position, None, Restart(how=""))
+    except (NotBooted, SmpError) as error:
+        unit.say(f"a swap was waited for, and what it started was not seen: {error}")
 
 
 def banner_line(unit: Unit, position: int) -> str:

@@ -15,8 +15,10 @@ from enum import Enum, auto
 from pytest_nrfdfu.board import boot_record, fault_dump
 from pytest_nrfdfu.board.boot_story import Story, story
 from pytest_nrfdfu.board.console import Console, Found
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.not_booted import Waited, explain, explain_other
-from pytest_nrfdfu.board.trial import from_recovery
+from pytest_nrfdfu.board.swap_ahead import SwapAhead, after_boot
+from pytest_nrfdfu.board.swap_wait import SwapWait, may_wait_for_dfu
 from pytest_nrfdfu.board.uart import Uart
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import HashMismatch, NotBooted, PortGone, SmpRejected, SmpTimeout, UartError
@@ -104,12 +106,21 @@ class Wait:
         self._position = position
         self._image = image
         self._console = unit.console_uart.console
-        self._seconds = unit.config.boot.timeout + restart.extra
         self._began = time.monotonic()
-        self._deadline = self._began + self._seconds
+        self._until = self._began + unit.config.boot.timeout + restart.extra
+        self._swap = SwapWait(unit, self._began, reckoned=restart.extra > 0)
         self._pattern = re.compile(unit.config.console.banner)
         self._asked = False
         """Whether an image list was asked for."""
+
+    @property
+    def _deadline(self) -> float:
+        """Until when the application is waited for: longer from when a swap is seen."""
+        return max(self._until, self._swap.until)
+
+    @property
+    def _seconds(self) -> float:
+        return self._deadline - self._began
 
     def run(self, *, silent: bool = False) -> str:
         """How the application was seen running; see `boot.wait_running`.
@@ -121,13 +132,14 @@ class Wait:
         has_smp = unit.config.boot.smp if self.restart.smp is None else self.restart.smp
         if has_smp is None and digest is not None:
             has_smp = unit.application_has_smp.get(digest)
+        self._announce()
         if has_smp is False:
             return self._by_console()
         quiet = self._quiet()
         if silent:
             time.sleep(2 * quiet)
-            self._deadline += 2 * quiet
-        self._sees_banner(self._began + quiet)
+            self._until += 2 * quiet
+        self._stay_quiet(self._began + quiet)
         states = self._by_list(console_does=has_smp is None)
         running = "image list"
         if states is None:
@@ -136,45 +148,90 @@ class Wait:
             self._check(image, states)
         if digest is not None:
             unit.application_has_smp[digest] = states is not None
+        if states is not None:
+            self._tell_waited()
         return running
 
     def failure(self, more: str = "") -> NotBooted:
         """The error of an application that was not seen; `more` goes behind the advice."""
-        waited = Waited(self._seconds, time.monotonic() - self._began, asked=self._asked)
+        swap = self._swap
+        waited = Waited(
+            self._seconds,
+            time.monotonic() - self._began,
+            asked=self._asked,
+            swap=swap.why,
+            swapping=swap.under_way or (swap.ahead.is_known and swap.extra > 0 and not swap.over),
+            swap_seconds=max(swap.extra, self.restart.extra),
+        )
         return NotBooted(explain(self.unit, self._position, self._image, waited, more))
 
     def _story(self) -> Story:
-        return story(self.unit, self._position)
+        told = story(self.unit, self._position)
+        was_under_way = self._swap.under_way
+        self._swap.look(told.boots, time.monotonic())
+        if self._swap.under_way and not was_under_way:
+            self.unit.say(f"{self._swap.why}: it is waited for, for up to {self._seconds:.0f} s after the reset")
+        return told
+
+    def _announce(self) -> None:
+        """Say what is known before it happens."""
+        swap = self._swap
+        if swap.ahead.is_known and swap.extra:
+            self.unit.say(f"{swap.why}: MCUboot may swap for up to {swap.extra:.0f} s before the application starts")
+
+    def _tell_waited(self) -> None:
+        """Say how long it was where a swap was waited for."""
+        if self.restart.extra:  # by whoever has reckoned with it
+            return
+        swap, took = self._swap, time.monotonic() - self._began
+        why = f"MCUboot logged {swap.logged}" if swap.logged else swap.ahead.value
+        if why and (swap.ahead is not SwapAhead.POSSIBLE or swap.logged or took > self.unit.config.boot.timeout):
+            self.unit.say(f"{why}: the application runs, waited {took:.1f} s for it")
 
     # --- the console ------------------------------------------------------------------------------------------------
 
     def _by_console(self) -> str:
         """Wait until a banner stands; NotBooted if none does, or if the image was started before and taken back."""
-        while self._sees_banner(self._deadline):
+        while self._sees_banner():
             here = self._console.position
             disturbed = self._find(_TROUBLE, here, time.monotonic() + _STANDS) is not None
             told = self._story()
             if disturbed or not _stands(told):
                 continue
             back = told.went_back(self._image.version if self._image is not None else None)
+            if self._image is None and len(told.boots) == 1:  # whatever it was that went, it went before
+                back = False
             if back or (told.faults and back is None):
                 break
+            self._tell_waited()
+            self.unit.swap_ahead = after_boot(self.unit.swap_ahead, next(reversed(told.boots), None))
             return "console"
         raise self.failure()
 
-    def _sees_banner(self, until: float) -> bool:
-        """Whether the application's banner has come, and no fault since, or comes before `until`.
+    def _stay_quiet(self, until: float) -> None:
+        """Send nothing before `until`, unless the banner comes; nor while MCUboot swaps, or may and might hear it."""
+        if self._sees_banner(until):
+            return
+        swap, pause = self._swap, POLL + self.unit.profile.wait_for_dfu
+        swapped = until + self._swap_quiet()
+        while (now := time.monotonic()) < self._deadline and (swap.under_way or (now < swapped and not swap.over)):
+            if self._sees_banner(now + pause):
+                return
+
+    def _sees_banner(self, until: float | None = None) -> bool:
+        """Whether the application's banner has come, and no fault since, or comes before `until` (else the deadline).
 
         NotBooted if the board boots again and again, or has halted: a watchdog that may reset it is not waited for.
         """
         start = self._position
         while True:
-            found = self._find(self._pattern, start, min(until, time.monotonic() + POLL))
+            end = self._deadline if until is None else until
+            found = self._find(self._pattern, start, min(end, time.monotonic() + POLL))
             told = self._story()
             if told.loops or told.halted:
                 raise self.failure()
             if found is None:
-                if time.monotonic() >= until:
+                if time.monotonic() >= (self._deadline if until is None else until):
                     return False
                 continue
             if _BEGUN.search(found.match.string):  # "*** Booting MCU" is not an application's
@@ -260,8 +317,13 @@ class Wait:
         """
         config, delay = self.unit.config, self.restart.delay
         window = self.unit.profile.wait_for_dfu
-        quiet = min(delay + window + _VALIDATION, max(config.boot.timeout / 2, delay + _LATE))
-        return quiet + (self.restart.extra if window else 0.0)
+        return min(delay + window + _VALIDATION, max(config.boot.timeout / 2, delay + _LATE))
+
+    def _swap_quiet(self) -> float:
+        """Seconds more, for a swap, if the bootloader might take a request meanwhile for an update."""
+        if not may_wait_for_dfu(self.unit):
+            return 0.0
+        return max(self.restart.extra, self._swap.extra if self._swap.ahead.is_known else 0.0)
 
     def _reopen(self, uart: Uart) -> None:
         """Find a port again that the reset took away (the target's own USB); NotBooted if it stays away."""

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from pytest_nrfdfu.board.evidence import Evidence
+from pytest_nrfdfu.board.observed import damaged_banner
 from pytest_nrfdfu.config_types import BoardConfig, Entry
 
 __all__ = ["Case"]
@@ -26,6 +27,11 @@ class Case(NamedTuple):
     def booted(self) -> bool:
         """The application's banner came while the entries were tried."""
         return re.search(self.config.console.banner, self.seen.heard.text) is not None
+
+    @property
+    def damaged_banner(self) -> str:
+        """A banner of which characters were lost, where no whole one came; empty if there is none."""
+        return "" if self.booted else damaged_banner(self.seen.heard.text, self.config.console.banner)
 
     @property
     def silent(self) -> bool:

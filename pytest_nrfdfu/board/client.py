@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pytest_nrfdfu.board.receive_size import find_packet_size
 from pytest_nrfdfu.board.uart import Uart
-from pytest_nrfdfu.errors import SmpRejected, SmpTimeout, UartError, UploadFailed
+from pytest_nrfdfu.errors import LossyLink, SmpRejected, SmpTimeout, UartError, UploadFailed
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.codec import Request
 from pytest_nrfdfu.smp.exchange import Exchange, Sequence, Transmission
@@ -37,6 +37,8 @@ Progress = Callable[[int, int], None]
 
 _RC_NOT_SUPPORTED = 8
 _UNLIMITED = 1 << 30
+_LOSSES = 2
+"""Repeated packets that make a lossy link; one may be a bootloader that was busy."""
 _SMALL = 124
 """Bytes: packets that everybody takes."""
 
@@ -180,13 +182,25 @@ class SmpClient:
             self._drive(upload, progress)
         except UploadFailed as failure:
             self._silent = True
-            raise UploadFailed(f"{failure}; {self.uart.summary(start_time, position)}") from failure.__cause__
+            said = f"{failure}; {self.uart.summary(start_time, position)}"
+            losses = self._losses(upload, start_time) if isinstance(failure.__cause__, SmpTimeout) else ""
+            if losses:
+                look = "look at its wiring, its ground and its rate before anything else"
+                raise LossyLink(f"{said}. The link loses data ({losses}): {look}") from failure.__cause__
+            raise UploadFailed(said) from failure.__cause__
         except UartError as error:
             raise type(error)(
                 f"the upload stopped at offset {upload.acknowledged} of {upload.total} bytes, because of the port:"
                 f" {error}. It is not taken up by itself: was the board reset, or its cable or adapter unplugged?"
             ) from error
         return upload
+
+    def _losses(self, upload: Upload, since: float) -> str:
+        """What got lost or damaged beside the chunk that was given up, in words; empty if nothing did."""
+        others = upload.counters.retries - (upload.tries - 1)
+        words = [f"{others} other packets were sent again"] if others >= _LOSSES else []
+        broken = self.uart.broken_since(since)
+        return " and ".join([*words, f"the board sent {broken}"] if broken else words)
 
     def _drive(self, upload: Upload, progress: Progress | None) -> None:
         """Move an upload's packets to the port and back until it is done."""
@@ -220,7 +234,7 @@ class SmpClient:
             return
         size = find_packet_size(self, refused)
         if size is not None:
-            upload.limit_packets(size)
+            upload.limit_packets(size, time.monotonic() - upload.counters.progress[0][0])
 
     def _send(self, transmission: Transmission | None, line_length: int = console.LINE_LENGTH) -> None:
         if transmission is None:

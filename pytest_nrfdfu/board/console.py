@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, overload
 
+from pytest_nrfdfu.board.arguments import check_seconds
 from pytest_nrfdfu.board.boot_record import BootRecord, Reset, boots_in
 from pytest_nrfdfu.board.console_text import present, settled, size_of
 from pytest_nrfdfu.board.fault_dump import FaultDump, faults_in
@@ -261,6 +262,7 @@ class ConsoleView:
         newline, such as a prompt, matches as well; so end a pattern with ``\n`` where the whole line must have come.
         Raises NothingSeen after `timeout` seconds, with the text that came instead, and PortGone if the port is lost.
         """
+        check_seconds("timeout", timeout, zero=True)
         patterns = _listed(pattern)
         compiled = [_compiled(one, literal=literal) for one in patterns]
         waited = f"{_or(patterns)} on the console of {self._name}"
@@ -282,6 +284,7 @@ class ConsoleView:
         port is lost: then nobody can tell. It takes its whole time, and the next `expect` looks from where it would
         have looked without it.
         """
+        check_seconds("duration", duration, zero=True)
         patterns = _listed(pattern)
         compiled = [_compiled(one, literal=literal) for one in patterns]
         began = time.monotonic()
@@ -308,6 +311,8 @@ class ConsoleView:
 def _listed(pattern: Pattern | Patterns) -> Sequence[Pattern]:
     """One pattern or several as several."""
     patterns: Sequence[Pattern] = (pattern,) if isinstance(pattern, str | re.Pattern) else pattern
+    if not isinstance(patterns, list | tuple) or not all(isinstance(one, str | re.Pattern) for one in patterns):
+        raise TypeError(f"{pattern!r} is no pattern to look for: it takes a str, one compiled, or a list of them")
     if not patterns:
         raise ValueError("no pattern to look for")
     return patterns

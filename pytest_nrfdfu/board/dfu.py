@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+from pytest_nrfdfu.board import trial_end
 from pytest_nrfdfu.board.application import ApplicationUpdate
 from pytest_nrfdfu.board.application_rules import Confirm, shown
+from pytest_nrfdfu.board.arguments import check_build, check_place, check_seconds
 from pytest_nrfdfu.board.boot import banner_line, boot
+from pytest_nrfdfu.board.broken_off import broken_off
 from pytest_nrfdfu.board.client import Progress
 from pytest_nrfdfu.board.console_evidence import CONSOLE, heard, replaced
 from pytest_nrfdfu.board.interrupt import Interrupted, attempt_of, interrupt, parse_place
@@ -20,7 +23,7 @@ from pytest_nrfdfu.board.plan import Step, check_way_back, plan, profile_for
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.report import DfuReport, Timeline
 from pytest_nrfdfu.board.revert import Reverted, revert
-from pytest_nrfdfu.board.running_application import confirm_running
+from pytest_nrfdfu.board.running_application import confirm_answering
 from pytest_nrfdfu.board.session import HASH_SHOWN, Proof, Recovery
 from pytest_nrfdfu.board.staged import StagedUpdate
 from pytest_nrfdfu.board.unit import Unit
@@ -34,6 +37,7 @@ __all__ = ["Dfu", "Proof", "Recovery", "Say", "reckon_with"]
 
 Say = Callable[[str], None]
 _VIAS = ("recovery", "application")
+_CONFIRM: tuple[Confirm, ...] = (True, False, "permanent")
 _NO_KEY = b"no key"
 """Stands among the hashes of images that were spoken about."""
 
@@ -96,9 +100,10 @@ class Dfu:
         bootloader or what is on the board does not allow that. `only_if_needed`: upload nothing if the board has the
         build already.
         """
+        check_build(build, "dfu.update")
         if via not in _VIAS:
             raise ValueError(f"via={via!r} is not known; known: {', '.join(map(repr, _VIAS))}")
-        if confirm not in {True, False, "permanent"}:
+        if confirm not in _CONFIRM:
             raise ValueError(f"confirm={confirm!r} is not known; known: True, False, 'permanent'")
         if via == "application":
             return self._through_application(build, confirm=confirm, only_if_needed=only_if_needed)
@@ -111,12 +116,19 @@ class Dfu:
         return self._through_recovery(build, only_if_needed=only_if_needed)
 
     def confirm(self) -> ImageState:
-        """Keep the running image; its entry in the application's list, which shows it confirmed."""
-        return confirm_running(self.unit)
+        """Keep the running image; its entry in the application's list, which shows it confirmed.
+
+        UpdateRefused where no running application with an SMP server answers, or where it does not confirm.
+        """
+        state = confirm_answering(self.unit)
+        self._done(trial_end.confirmed(self.unit, state))
+        return state
 
     def revert(self) -> Reverted:
         """Reset the board while an image is on trial, and prove that the one before runs again; see `revert.revert`."""
-        return revert(self.unit, self._say)
+        after = revert(self.unit, self._say)
+        self._done(trial_end.reverted(self.unit, after))
+        return after
 
     @contextmanager
     def staged(
@@ -142,15 +154,18 @@ class Dfu:
         once, to see what is in slot 1: the block must last until all is sent and scheduled, `timeout` means nothing,
         and ``reset=False`` is refused. What runs afterwards is then told by the console alone, MCUboot's log or the
         version that the application names: `DfuReport.running` says which, and NotBooted is raised if that is another
-        image; `verified` stays False. Say ``[boot] smp = false`` in the configuration, and nobody asks for a list.
+        image; `verified` stays False, and `DfuReport.swapped` is True where something shows that another image was
+        there before. UpdateRefused, before the block, if this run has proved the build on the unit already. Say
+        ``[boot] smp = false`` in the configuration, and nobody asks for a list.
         """
+        check_build(build, "dfu.staged")
+        check_seconds("timeout", timeout)
         if APP not in build.images:
             raise UpdateRefused(f"{build} has no application image, and nothing shows which other image runs")
         steps = self._planned(build)
+        self._tell(steps)
         attempt = Attempt(build, self.unit, Timeline(time.monotonic()), via="staged")
         step = next(step for step in steps if step.name == APP)
-        self.unit.forget("the application stages an update itself")
-        self.unit.network_core = None  # what else it is sent nobody here sees
         update = StagedUpdate(
             attempt, step, timeout=timeout, confirm=confirm, pending=pending, reset=reset, say=self._say
         )
@@ -158,25 +173,24 @@ class Dfu:
             with self._reported(attempt):
                 with attempt.timeline.phase("check", time.monotonic):
                     update.prepare()
-                with self._block(attempt, update), attempt.timeline.phase("transfer", time.monotonic):
+                self.unit.forget("the application stages an update itself")
+                self.unit.network_core = None  # what else it is sent nobody here sees
+                with self._block(update), attempt.timeline.phase("transfer", time.monotonic):
                     yield update
                 update.finish()
         finally:
             update.report = report_of(attempt)
 
     @contextmanager
-    def _block(self, attempt: Attempt, update: StagedUpdate) -> Iterator[None]:
+    def _block(self, update: StagedUpdate) -> Iterator[None]:
         """What the test does inside `staged`: that it failed is reported too, whatever kind of error it raises."""
         update.begin()
         try:
             yield
-        except (GeneratorExit, KeyboardInterrupt, SystemExit):  # nobody waits for a report, or for the board
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):  # nobody waits for the board
             raise
         except BaseException as error:  # pytest's own fail() is no Exception
             update.broken_off(error)
-            if not isinstance(error, NrfDfuError):  # those are reported by `_reported`
-                attempt.failed(DfuError(attempt.reason))
-                self._done(report_of(attempt))
             raise
 
     def interrupt(self, build: Build, *, at: str, by: str = "reset", via: str = "application") -> Interrupted:
@@ -186,9 +200,12 @@ class Dfu:
         application took on this unit, or that its flash should take. `by`: ``reset`` or ``power``. It is an update of
         the run's record as well, whose `cut` says where it ended.
         """
+        check_build(build, "dfu.interrupt")
+        check_place(at)
         place = parse_place(at)
         attempt = attempt_of(build, self.unit, via)
         steps = self._planned(build)
+        self._tell(steps)
         with self._reported(attempt):
             cut = interrupt(attempt, steps, place, by, say=self._say)
             if not attempt.parts:
@@ -234,15 +251,27 @@ class Dfu:
 
     @contextmanager
     def _reported(self, attempt: Attempt) -> Iterator[None]:
-        """Report what happens inside, also where it fails; nothing, where nothing was begun."""
+        """Report what happens inside, also where it fails or is broken off; nothing, where nothing was begun."""
         try:
             yield
-        except NrfDfuError as error:
+        except GeneratorExit:  # whoever opened `staged` never closed it
+            raise
+        except BaseException as error:  # Ctrl-C, and the test's own errors in the block of `staged`
             if attempt.parts:
-                attempt.failed(error)
+                self._note(attempt, error)
                 self._done(report_of(attempt))
             raise
         self._done(report_of(attempt))
+
+    @staticmethod
+    def _note(attempt: Attempt, error: BaseException) -> None:
+        """How an update ended that did not succeed."""
+        if isinstance(error, NrfDfuError):
+            attempt.failed(error)
+        elif attempt.reason:  # it is told already: the block of `staged`
+            attempt.failed(DfuError(attempt.reason))
+        else:
+            broken_off(attempt, error)
 
     def _send(self, attempt: Attempt, recovery: Recovery, steps: list[Step], *, only_if_needed: bool) -> None:
         """Upload and verify each image."""

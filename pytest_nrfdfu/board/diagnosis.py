@@ -51,7 +51,12 @@ def _details(case: Case) -> Iterator[str]:
         yield f"Reset causes (RESETREAS): {causes_in_words(seen.reset_causes)}."
     if seen.pin_low is not None:
         state, released = _level(seen.pin_low), _level(seen.pin_low_released)
-        yield f"The recovery pin reads {state} with the line asserted and {released} with it released."
+        pin = f"The recovery pin ({seen.pin})" if seen.pin else "The recovery pin"
+        yield f"{pin} reads {state} with the line asserted and {released} with it released."
+    elif seen.pin_unread:
+        named = seen.pin or "The recovery pin"
+        key = "" if seen.pin else " (pin in [recovery]; mcuboot-button0 in MCUboot's devicetree)"
+        yield f"{named} was not looked at: {seen.pin_unread}{key}."
     if seen.line_level is not None:
         yield f"The line's driver reads back {'active' if seen.line_level else 'inactive'} while it is asserted."
     yield from _chip_details(case)

@@ -96,7 +96,7 @@ def _by_boot_mode(trial: Trial) -> ImageStates:
 def _by_window(trial: Trial) -> ImageStates:
     """Ask through the window in which a bootloader waits for a request (CONFIG_BOOT_SERIAL_WAIT_FOR_DFU)."""
     trial.reset(trial.unit.config.recovery.reset_for("wait-for-dfu"))
-    return trial.wait(interval=_WINDOW_POLL)
+    return trial.wait(trial.behind_swap, interval=_WINDOW_POLL)
 
 
 def _by_no_application(trial: Trial) -> ImageStates:
@@ -111,7 +111,7 @@ def _by_no_application(trial: Trial) -> ImageStates:
         trial.need_open_chip("the image's header")
         _erase_header(trial, address)
     trial.reset(recovery.reset_for("no-application"))
-    return trial.wait()
+    return trial.wait(trial.behind_swap)
 
 
 def _erase_header(trial: Trial, address: int) -> None:

@@ -53,8 +53,12 @@ class Evidence:
     heard: Heard = field(default_factory=Heard)
     reset_causes: int | None = None
     """RESETREAS as read by the probe, None where it could not be read."""
+    pin: str = ""
+    """The recovery pin's name, such as ``P0.23``; empty where nobody tells."""
+    pin_unread: str = ""
+    """Why its level was not read, although there is a line; empty if it was."""
     pin_low: bool | None = None
-    """The level at P0.23 (P0.IN) while the recovery line was asserted, as the chip sees it; None: not read."""
+    """Its level while the recovery line was asserted, as the chip sees it; None: not read."""
     line_level: bool | None = None
     """The level that the line's driver reads back while asserted (True: active), where it can."""
     chip: ChipState | None = None

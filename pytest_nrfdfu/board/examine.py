@@ -3,34 +3,30 @@
 Every part is bounded in time and may fail by itself: the evidence is then smaller, and the diagnosis less certain. The
 board is reset a few times more; nothing in flash is changed, and lines and baud rate are as before afterwards.
 
-Sources: nRF5340 product specification (RESET, GPIO); Armv8-M Architecture Reference Manual (DHCSR.S_RESET_ST).
+Sources: nRF5340 product specification (RESET); Armv8-M Architecture Reference Manual (DHCSR.S_RESET_ST).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 
 from pytest_nrfdfu.board.boot_mode import RetainedBootMode
 from pytest_nrfdfu.board.entries import slot_address
 from pytest_nrfdfu.board.evidence import Evidence
 from pytest_nrfdfu.board.observed import readable
+from pytest_nrfdfu.board.pin_look import look_at_pin
 from pytest_nrfdfu.board.trial import Trial
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.config_types import BoardConfig, Entry, ResetKind
+from pytest_nrfdfu.config_types import Entry, ResetKind
 from pytest_nrfdfu.errors import BoardError, SmpError, SmpTimeout
 from pytest_nrfdfu.image.format import MAGIC
 
-__all__ = ["BAUDRATES", "examine", "recovery_pin"]
+__all__ = ["BAUDRATES", "examine"]
 
 BAUDRATES = (9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600, 1_000_000)
 """The rates that are tried where what came cannot be read: the nRF5340's UARTE has them, and a virtual COM port."""
 _RESETREAS = 0x50005400
-_GPIO = (0x50842500, 0x50842800)
-_IN, _PIN_CNF = 0x10, 0x200
-_INPUT_DISCONNECTED = 1 << 1
-"""PIN_CNF.INPUT: the pin then reads as low, whatever its level."""
 _DHCSR, _S_RESET_ST = 0xE000EDF0, 1 << 25
 _KEEP = 4096
 _LISTEN = 1.2
@@ -44,21 +40,6 @@ _ASK_RATE, _ASK_EVERY = 0.35, 0.15
 noise began."""
 _STAYS: frozenset[Entry] = frozenset({"gpio", "pin-reset", "boot-mode", "no-application"})
 """Entries after which MCUboot stays in recovery until it is reset."""
-_PINS: Mapping[str, tuple[int, int]] = {
-    "nrf5340dk": (0, 23),
-    "nrf7002dk": (1, 8),
-    "nrf5340_audio_dk": (0, 4),
-    "thingy53": (1, 13),
-}
-"""Port and pin of ``mcuboot-button0`` by board (Zephyr, boards/nordic/*)."""
-
-
-def recovery_pin(config: BoardConfig) -> tuple[int, int] | None:
-    """Port and pin that MCUboot looks at; None where the board's name does not tell."""
-    if config.simulated:
-        return _PINS["nrf5340dk"]
-    names = (config.board, *config.compatible)
-    return next((pin for name in names for board, pin in _PINS.items() if name.startswith(board)), None)
 
 
 def examine(trial: Trial, since: float, position: int) -> None:
@@ -116,23 +97,10 @@ def _look_at_pin(unit: Unit, seen: Evidence) -> None:
     if "recovery" not in unit.rig.line_names or "gpio" not in unit.config.recovery.entry:
         return
     with suppress(BoardError):
-        try:
-            unit.rig.set_line("recovery", asserted=True)
-            seen.pin_low = _pin_low(unit, seen)
-            seen.line_level = unit.rig.line_level("recovery")
-        finally:
-            unit.rig.set_line("recovery", asserted=False)
-        seen.pin_low_released = _pin_low(unit, seen)
-
-
-def _pin_low(unit: Unit, seen: Evidence) -> bool | None:
-    pin = recovery_pin(unit.config)
-    if pin is None or seen.chip is None or not seen.chip.readable:
-        return None
-    port, number = _GPIO[pin[0]], pin[1]
-    if unit.rig.read32(port + _PIN_CNF + 4 * number) & _INPUT_DISCONNECTED:
-        return None
-    return not unit.rig.read32(port + _IN) >> number & 1
+        look = look_at_pin(unit, seen.chip)
+        seen.pin, seen.pin_unread = look.pin, look.unread
+        seen.pin_low, seen.pin_low_released = look.low, look.low_released
+        seen.line_level = look.line_level
 
 
 def _reset_kind(trial: Trial) -> ResetKind | None:

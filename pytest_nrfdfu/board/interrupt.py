@@ -9,79 +9,37 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
+from pytest_nrfdfu.board.aftermath import note_active
 from pytest_nrfdfu.board.application import ApplicationUpdate
 from pytest_nrfdfu.board.application_limits import slot_size
-from pytest_nrfdfu.board.application_rules import Which, shown, swap_seconds, which_runs
+from pytest_nrfdfu.board.application_rules import Ran, Which, shown, swap_seconds, which_runs
 from pytest_nrfdfu.board.boot import boot
+from pytest_nrfdfu.board.boot_wait import LINE_END
+from pytest_nrfdfu.board.cut_evidence import After, Around, Seen, around, hung, judge, over, too_late
+from pytest_nrfdfu.board.interrupted import Interrupted, Place, attempt_of, parse_place
 from pytest_nrfdfu.board.noted import noted_os_reset
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.power import power_cycle
 from pytest_nrfdfu.board.recovery import enter
-from pytest_nrfdfu.board.report import Timeline
 from pytest_nrfdfu.board.restart import reset_kind, restart
-from pytest_nrfdfu.board.running_application import await_application
+from pytest_nrfdfu.board.running_application import MARGIN, await_application, await_banner
 from pytest_nrfdfu.board.session import PROVED, Recovery
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.board.update_parts import Attempt
 from pytest_nrfdfu.config_types import ResetKind
-from pytest_nrfdfu.errors import ConfigError, NotBooted, UpdateRefused
-from pytest_nrfdfu.image.build import APP, Build
+from pytest_nrfdfu.errors import ConfigError, NotBooted, UartError, UpdateRefused
 from pytest_nrfdfu.image.format import Version
 from pytest_nrfdfu.smp.messages import ImageState
 
-__all__ = ["Interrupted", "Place", "interrupt", "parse_place"]
+__all__ = ["Interrupted", "Place", "attempt_of", "interrupt", "parse_place"]
 
 _PATIENT = 2
 """How many times the data sheet's time a swap may take."""
 _APPLICATION = "the application's image list"
 _RECOVERY = "recovery's image list"
 _BY_VERSION = f"{_RECOVERY}, which shows no hashes: by the version"
-_PLACE = re.compile(r"(upload|swap):(\d{1,3}(?:\.\d+)?)%")
-
-
-class Place(NamedTuple):
-    """Where an update is cut off: a phase, and a share of it from 0 to 1."""
-
-    phase: Literal["upload", "swap"]
-    share: float
-
-
-def parse_place(text: str) -> Place:
-    """``upload:50%`` or ``swap:30%``; ValueError otherwise."""
-    found = _PLACE.fullmatch(text)
-    if found is None or float(found[2]) > 100:
-        raise ValueError(f"at={text!r} is no place in an update; write 'upload:50%' or 'swap:30%'")
-    return Place("upload" if found[1] == "upload" else "swap", float(found[2]) / 100)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interrupted:
-    """An update that was cut off, and what runs after the next boot."""
-
-    unit: str
-    build: str
-    at: str
-    """As asked for: ``upload:50%``."""
-    by: str
-    """``reset`` or ``power``."""
-    via: str
-    cut: float
-    """Share at which it was begun to cut: of the upload's bytes, or of the time that the swap should take."""
-    runs: Which
-    """``old`` or ``new``; ``none``: no valid image is in slot 0, and the board is in serial recovery; ``another``."""
-    version: str
-    hash: bytes | None
-    proof: str
-    """Whose image list shows that: the application's, or recovery's."""
-    seconds: float
-    """From the cut until that was known."""
-    confirmed: bool | None = None
-    """Whether that image is confirmed, by the application's list; False: it is on trial, and goes at the next reset."""
-    swap: str = ""
-    simulated: bool = False
+_NEWLINE = re.compile("\n")
 
 
 class _CutError(Exception):
@@ -130,9 +88,17 @@ class _Cut:
         """Bytes of those that were uploaded already."""
         self._at = 0.0
         self._position = 0
+        """Where on the console the cut was."""
+        self._reset = 0
+        """Where on the console the reset was that started the swap."""
+        self._reckoned = 0.0
+        """Seconds from that reset that the swap should take."""
+        self._pages = 0
+        self._seen = Seen()
 
     def _progress(self, acknowledged: int, total: int) -> None:
         self._share = (self._before + acknowledged) / self._total
+        self._seen = Seen(within=True, how=f"{self._before + acknowledged} of {self._total} bytes were acknowledged")
         if acknowledged == total:
             self._before += total
         if self._place.phase == "upload" and self._share >= self._place.share:
@@ -168,12 +134,11 @@ class _Cut:
         else:
             self._check_place()
             self._in_swap(update)
-        old = update.old
         try:
-            await_application(self._unit, self._position, None, extra=self._extra(update), smp=True)
+            await_application(self._unit, self._position, None, extra=self._still(update), smp=True)
         except NotBooted:
-            return self._by_recovery(old)
-        return self._by_application(old)
+            return self._by_recovery(update.old, self._extra(update))
+        return self._by_application(update.old)
 
     def _check_place(self) -> None:
         """UpdateRefused where the upload has ended and never came to the place at which it was to be cut."""
@@ -194,16 +159,101 @@ class _Cut:
             return 0.0
         return _PATIENT * swap_seconds(update.swap, [slot_size(self._unit)], self._unit.client.link)
 
+    def _still(self, update: ApplicationUpdate) -> float:
+        """The same once a banner has told that the swap is over: what is left is a way back, which takes as long."""
+        extra = self._extra(update)
+        if self._place.phase == "upload":
+            return extra
+        rest = (1 - self._share) * self._reckoned
+        if not await_banner(self._unit, self._position, MARGIN * rest + self._unit.config.boot.timeout):
+            return extra
+        if not over(self._around(self._at).after, rest, simulated=self._unit.config.simulated):
+            return extra
+        return min(extra, MARGIN * (self._share * self._reckoned + time.monotonic() - self._at))
+
     def _in_swap(self, update: ApplicationUpdate) -> None:
-        """Reset, and cut when the share of the time has passed that the swap should take."""
+        """Reset, and cut when the share of the time has passed that the swap should take.
+
+        UpdateRefused, with nothing cut off, where the swap is over by then.
+        """
         unit = self._unit
-        whole = unit.swap_seconds or update.swaps
+        whole = self._reckoned = self._whole(update)
+        self._pages = update.pages
+        self._reset = unit.console_uart.console.position
+        self._seen = Seen()
         with noted_os_reset(unit):
             unit.client.reset(tries=1)  # one sent again may reach the image on trial, and take it back
         began = time.monotonic() + unit.config.boot.reset_delay
-        time.sleep(max(0.0, began + self._place.share * whole - time.monotonic()))
+        banner = self._watch(began + self._place.share * whole)
         self._share = min(1.0, (time.monotonic() - began) / whole) if whole else 1.0
+        if banner:
+            raise self._nothing_cut(update, banner)
         self._do()
+
+    def _whole(self, update: ApplicationUpdate) -> float:
+        """Seconds that the swap should take: by the last one on this unit, scaled by pages, or by the data sheet.
+
+        How large the image was that was replaced then nobody told: it may have taken longer than its pages say. So a
+        larger image gets no more than that time or the data sheet's.
+        """
+        unit, reckoned = self._unit, update.swaps
+        if unit.swap_seconds is None or not unit.swap_pages:
+            return reckoned
+        scaled = unit.swap_seconds * update.pages / unit.swap_pages
+        return min(scaled, max(unit.swap_seconds, reckoned))
+
+    def _watch(self, until: float) -> str:
+        """Wait for the moment to cut; before it, what shows that the swap is over, as soon as that is seen."""
+        console = self._unit.console_uart.console
+        pattern, start = re.compile(self._unit.config.console.banner), self._reset
+        with suppress(UartError):  # the reset may take the port away
+            while found := console.wait_for(pattern, start, max(0.0, until - time.monotonic())):
+                console.wait_for(_NEWLINE, found.end, LINE_END)
+                if banner := self._banner(self._around(time.monotonic())):
+                    return banner
+                start = found.end
+        time.sleep(max(0.0, until - time.monotonic()))
+        return self._banner(self._around(time.monotonic()))
+
+    def _around(self, at: float) -> Around:
+        return around(self._unit, self._reset, at)
+
+    def _banner(self, told: Around) -> str:
+        """What of the boots before the cut shows that the swap was over."""
+        return over(told.before, self._reckoned, simulated=self._unit.config.simulated)
+
+    def _nothing_cut(self, update: ApplicationUpdate, banner: str) -> UpdateRefused:
+        """The error of a swap that was over too early, and what runs now."""
+        unit = self._unit
+        unit.forget("an update that was to be cut off in the swap was not: the swap was over before")
+        try:
+            await_application(unit, self._reset, None, extra=self._extra(update), smp=True)
+        except NotBooted as error:
+            return self._too_late(banner, f"Nothing was cut off, and what runs now is not known: {error}")
+        states = unit.client.images()
+        note_active(unit, states)
+        ran = which_runs(states, self._attempt.build.hash, update.old.hash if update.old is not None else None)
+        return self._too_late(banner, f"Nothing was cut off. {self._now(ran)}")
+
+    def _learn(self) -> float | None:
+        """Remember what the swap took, so that the next is cut in time; seconds, None where no banner told."""
+        before = self._around(self._at or time.monotonic()).before
+        took = next((boot.banner_after for boot in before if boot.banner_after is not None), None)
+        if took is not None:
+            self._unit.swap_seconds, self._unit.swap_pages = took, self._pages
+        return took
+
+    def _now(self, ran: Ran) -> str:
+        """What runs, for an error."""
+        self._attempt.running = f"the {ran.which} image, version {ran.state.version}" if ran.state else "not known"
+        trial = ran.which == "new" and ran.state is not None and not ran.state.confirmed
+        way = ", on trial: the next reset (dfu.revert()) takes it back, dfu.confirm() keeps it" if trial else ""
+        return f"Now the {ran.which} image runs, {shown(ran.state)}, by {_APPLICATION}{way}"
+
+    def _too_late(self, why: str, now: str) -> UpdateRefused:
+        self._attempt.reason = "the swap was over before the cut"
+        text = too_late(self._place.share, self._reckoned, f"{why}. {now}", known=self._learn())
+        return UpdateRefused(f"{self._unit.name}: {text}")
 
     # --- in recovery ------------------------------------------------------------------------------------------------
 
@@ -223,7 +273,7 @@ class _Cut:
         except _CutError:
             pass
         self._do()
-        return self._by_recovery(before)
+        return self._by_recovery(before, 0.0)
 
     def _send(self, recovery: Recovery, step: Step) -> None:
         """One image; how far it came is the report's, cut off or not."""
@@ -237,30 +287,65 @@ class _Cut:
 
     # --- what runs --------------------------------------------------------------------------------------------------
 
-    def _by_application(self, old: ImageState | None) -> Interrupted:
-        """By the list of the application that answers now."""
-        states = self._unit.client.images()
-        ran = which_runs(states, self._attempt.build.hash, old.hash if old is not None else None)
+    def _by_application(self, old: ImageState | None, trouble: str = "") -> Interrupted:
+        """By the list of the application that answers now. `trouble`: as in `Interrupted`."""
+        states, new = self._unit.client.images(), self._attempt.build.hash
+        ran = which_runs(states, new, old.hash if old is not None else None)
+        second = states.find(slot=1)
+        note_active(self._unit, states)
+        trial = ran.which == "new" and self._attempt.swap != "overwrite" and not _confirmed(ran.state, _APPLICATION)
+        self._judge(ran, on_trial=trial, back=second is not None and second.hash == new, trouble=trouble)
         return self._result(ran.which, ran.state, _APPLICATION)
 
-    def _by_recovery(self, old: ImageState | None) -> Interrupted:
+    def _judge(self, ran: Ran, *, on_trial: bool = False, back: bool = False, trouble: str = "") -> None:
+        """Note how the cut was seen to lie in the swap; UpdateRefused where the swap was over before it."""
+        if self._place.phase == "upload":
+            return
+        told, attempt = self._around(self._at), self._attempt
+        after = After(ran.which, attempt.build.image, on_trial=on_trial, back=back, trouble=trouble)
+        self._seen = judge(told, self._banner(told), after, overwrites=attempt.swap == "overwrite")
+        if self._seen.over:
+            raise self._too_late(self._seen.over, f"The cut hit the image on trial. {self._now(ran)}")
+
+    def _by_recovery(self, old: ImageState | None, extra: float) -> Interrupted:
         """What slot 0 holds, by recovery's list, which shows valid images alone; started, if there is one.
 
-        That boot may go on with a swap, or take a trial back: an application that lists its images has the last word.
+        That boot may go on with a swap, or take a trial back, `extra` seconds longer than others: an application that
+        lists its images has the last word.
         """
+        waited, told = time.monotonic() - self._at, self._around(self._at)
         found = enter(self._unit).images.find()
         if found is None:
+            self._judge(Ran("none", None))
             return self._result("none", None, _RECOVERY)
-        if boot(self._unit) == PROVED:
-            return self._by_application(old)
+        trouble = self._trouble(found, told, waited)
+        try:
+            running = boot(self._unit, extra=extra)
+        except NotBooted as error:
+            if not trouble:
+                raise
+            raise NotBooted(f"{self._unit.name}: {trouble}. Then, started from recovery: {error}") from error
+        if running == PROVED:
+            return self._by_application(old, trouble)
         if found.hash is None:
-            return self._by_version(found, old)
+            return self._by_version(found, old, trouble)
+        which: Which = "another"
         if found.hash == self._attempt.build.hash:
-            return self._result("new", found, _RECOVERY)
-        is_old = old is not None and found.hash == old.hash
-        return self._result("old" if is_old else "another", found, _RECOVERY)
+            which = "new"
+        elif old is not None and found.hash == old.hash:
+            which = "old"
+        self._judge(Ran(which, found), trouble=trouble)
+        return self._result(which, found, _RECOVERY)
 
-    def _by_version(self, found: ImageState, old: ImageState | None) -> Interrupted:
+    def _trouble(self, found: ImageState, told: Around, waited: float) -> str:
+        """How the new image fared that `waited` seconds after a cut swap did not run, and is in slot 0."""
+        if self._place.phase == "upload" or self._attempt.via == "recovery":
+            return ""
+        image = self._attempt.build.image
+        is_new = found.hash == image.hash if found.hash is not None else _version(found) == image.version
+        return hung(told, image, waited) if is_new else ""
+
+    def _by_version(self, found: ImageState, old: ImageState | None, trouble: str) -> Interrupted:
         """Without hashes (CONFIG_BOOT_SERIAL_IMG_GRP_HASH)."""
         now, build = _version(found), self._attempt.build
         is_new, is_old = now == build.image.version, old is not None and now == _version(old)
@@ -270,12 +355,16 @@ class _Cut:
                 f" one before nothing tells: both have version {now}, and {_RECOVERY} shows no hashes. Give them"
                 " versions that differ, or build MCUboot with CONFIG_BOOT_SERIAL_IMG_GRP_HASH"
             )
-        return self._result("new" if is_new else "old" if is_old else "another", found, _BY_VERSION)
+        which: Which = "new" if is_new else "old" if is_old else "another"
+        self._judge(Ran(which, found), trouble=trouble)
+        return self._result(which, found, _BY_VERSION)
 
     def _result(self, runs: Which, state: ImageState | None, proof: str) -> Interrupted:
         place, attempt = self._place, self._attempt
         told = f"the {runs} image runs, {shown(state)}" if state is not None else "no valid image: in serial recovery"
         self._say(f"after the cut {told}; by {proof}")
+        if place.phase == "swap":
+            self._say("; ".join(filter(None, (self._seen.how, self._seen.trouble))))
         return Interrupted(
             unit=self._unit.name,
             build=attempt.build.name,
@@ -289,6 +378,9 @@ class _Cut:
             proof=proof,
             seconds=time.monotonic() - self._at,
             confirmed=_confirmed(state, proof),
+            within=self._seen.within,
+            seen=self._seen.how,
+            trouble=self._seen.trouble,
             swap=attempt.swap,
             simulated=self._unit.config.simulated,
         )
@@ -306,12 +398,3 @@ def _version(state: ImageState) -> Version | None:
     with suppress(ValueError):
         return Version.parse(state.version)
     return None
-
-
-def attempt_of(build: Build, unit: Unit, via: str) -> Attempt:
-    """The attempt that is to be cut off; ValueError for another way than recovery or application."""
-    if via not in {"recovery", "application"}:
-        raise ValueError(f"via={via!r} is not known; known: 'recovery', 'application'")
-    if APP not in build.images:
-        raise UpdateRefused(f"{build} has no application image, and nothing shows which other image runs")
-    return Attempt(build, unit, Timeline(time.monotonic()), via=via)

@@ -6,8 +6,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from pytest_nrfdfu.board.boot_story import Story, first_dump, story
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.observed import causes_in_words
-from pytest_nrfdfu.board.trial import from_recovery
+from pytest_nrfdfu.board.swap_ahead import is_over
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import BoardError, SmpError, UartError
 from pytest_nrfdfu.image.mcuboot import Image
@@ -39,6 +40,10 @@ _LOOK_AT_LOOP = (
     "Look at what resets it: its watchdog, its supply, its own sys_reboot(), or a fault whose dump is not built in or"
     " goes elsewhere (CONFIG_LOG, CONFIG_EXCEPTION_DEBUG, CONFIG_LOG_BACKEND_UART)"
 )
+_LOOK_AT_SWAP = (
+    "Do not reset it now, that would cut the swap off: it is still swapping, or what it has swapped in does not start."
+    " Look at slot_size in [images.app], by which the time for a swap is reckoned, and at the image that came in"
+)
 _LOOK_AT_FAULT = "Look at what it was doing: arm-zephyr-eabi-addr2line -e zephyr.elf {} names the line{}"
 
 
@@ -51,6 +56,12 @@ class Waited(NamedTuple):
     """How long it was: less where the board had shown that there was nothing to wait for."""
     asked: bool = False
     """Whether an image list was asked for."""
+    swap: str = ""
+    """Why MCUboot may have swapped before, in words."""
+    swapping: bool = False
+    """Whether it was swapping still, by all that was seen."""
+    swap_seconds: float = 0.0
+    """How much of the wait was for swaps."""
 
     def __str__(self) -> str:
         if self.passed < self.seconds - _EARLY:
@@ -67,6 +78,8 @@ def explain(unit: Unit, position: int, image: Image | None, waited: Waited, more
     still = _still_in_recovery(unit) if not told.halted else ""
     mute = told.runs and waited.asked and not (still or told.faults or told.loops)
     seen = [said] if (said := told.told(image)) else []
+    if waited.swap:
+        seen.append(_swap(waited, told))
     if mute:
         seen.append(_mute(told))
     elif not (told.faults or told.loops):
@@ -75,11 +88,18 @@ def explain(unit: Unit, position: int, image: Image | None, waited: Waited, more
         seen.append(still)
     elif not mute and (causes := _reset_causes(unit)):
         seen.append(causes)
-    empty = _PERHAPS_EMPTY if unit.proved is None and not still and not told.boots else ""
-    return (
-        f"{unit.name} was reset and {waited}: {'; '.join(seen)}."
-        f" {empty}{_LOOK_AT_SERVER if mute else _advice(told)}{more}{_quoted(told)}"
-    )
+    swapping = waited.swapping and not still
+    empty = _PERHAPS_EMPTY if unit.proved is None and not (still or told.boots or swapping) else ""
+    advice = _LOOK_AT_SERVER if mute else _advice(told, swapping=swapping)
+    return f"{unit.name} was reset and {waited}: {'; '.join(seen)}. {empty}{advice}{more}{_quoted(told)}"
+
+
+def _swap(waited: Waited, told: Story) -> str:
+    """Why there was a swap, and how long it was waited for."""
+    over = bool(told.boots) and is_over(told.boots[-1])
+    state = ", and it was over" if over else ", and nothing shows that it was over" if waited.swapping else ""
+    time = f"; {waited.swap_seconds:.0f} s of the wait were for that" if waited.swap_seconds else ""
+    return f"{waited.swap}, so MCUboot was to swap{state}{time}"
 
 
 def _mute(told: Story) -> str:
@@ -133,8 +153,10 @@ def _reset_causes(unit: Unit) -> str:
     return ""
 
 
-def _advice(told: Story) -> str:
+def _advice(told: Story, *, swapping: bool = False) -> str:
     fault = next(iter(told.faults), None)
+    if fault is None and swapping and not told.loops:
+        return _LOOK_AT_SWAP
     if fault is None:
         return _LOOK_AT_LOOP if told.loops else _LOOK_AT_BUILD
     if not fault.pc:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from difflib import SequenceMatcher
 
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.header import HEADER_SIZE, Header, Op
 
-__all__ = ["causes_in_words", "echoes_requests", "readable"]
+__all__ = ["causes_in_words", "damaged_banner", "echoes_requests", "readable"]
 
 _LEAST_TEXT = 8
 """Fewer bytes than this say nothing about the baud rate: a reset of an adapter makes one or two."""
@@ -16,6 +18,10 @@ _SMP_MARKS = b"\x06\x09\x04\x14"
 """The bytes that begin a line of SMP (Zephyr, smp_transport.rst): beside text nothing else is expected."""
 _TEXT = frozenset(range(0x20, 0x7F)) | frozenset(b"\r\n\t\b\x1b") | frozenset(_SMP_MARKS)
 
+_BANNER = "*** Booting "
+"""How Zephyr's, nRF Connect SDK's and MCUboot's banners begin (Zephyr, kernel/banner.c)."""
+_ALIKE = 0.8
+"""Two of its characters lost leave 0.83, and "I: Booting " of a log has 0.75; a judgement."""
 
 _CAUSES = {
     0: "reset pin",
@@ -38,6 +44,19 @@ def readable(data: bytes) -> bool | None:
     if len(data) < _LEAST_TEXT:
         return None
     return sum(byte in _TEXT for byte in data) >= _READABLE_SHARE * len(data)
+
+
+def damaged_banner(text: str, banner: str) -> str:
+    """The first line that is Zephyr's boot banner with some characters lost or changed; empty if there is none.
+
+    `banner`: the regular expression of a whole one.
+    """
+    for line in text.splitlines():
+        start = line.strip()[: len(_BANNER)]
+        alike = SequenceMatcher(None, start, _BANNER, autojunk=False).ratio()
+        if alike >= _ALIKE and not start.startswith(_BANNER) and re.search(banner, line) is None:
+            return line.strip()
+    return ""
 
 
 def echoes_requests(received: bytes) -> bool:

@@ -28,6 +28,7 @@ def power_on(unit: Unit) -> None:
     ``usb_timeout``.
     """
     unit.forget("its power was switched")
+    unit.note_reset()
     with noted(unit, "power on"):
         unit.rig.power(True)
     _after(unit)
@@ -44,6 +45,7 @@ def power_cycle(unit: Unit) -> None:
 def _before(unit: Unit) -> None:
     unit.forget("its power was switched")
     unit.unfinished = None
+    unit.note_reset()
     power = unit.config.power
     if power is not None and power.takes_usb:
         unit.close_ports()

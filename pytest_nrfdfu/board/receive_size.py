@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nrfdfu.errors import SmpError, SmpTimeout
 from pytest_nrfdfu.smp.codec import Map
+from pytest_nrfdfu.smp.console import FRAME_OVERHEAD
 from pytest_nrfdfu.smp.header import HEADER_SIZE
 from pytest_nrfdfu.smp.messages import ImageStateRead
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PaddedImageStateRead", "find_packet_size"]
 
-_SIZES = (764, 508, 380, 252, 188, 124)
-"""Packets to ask with, in bytes: what the buffers hold that people configure."""
+_BUFFERS = (4096, 2048, 1536, 1024, 768, 512, 384, 256, 192, 128)
+"""Bytes of the buffers that people configure (CONFIG_BOOT_SERIAL_MAX_RECEIVE_SIZE: 1024 by default, 512 before)."""
+_SIZES = tuple(size - FRAME_OVERHEAD for size in _BUFFERS)
+"""Packets to ask with, in bytes. Length and CRC lie in the buffer as well (boot_serial.c, boot_serial_in_dec)."""
 _MAP_AND_KEY = 2
 """Bytes of CBOR: a map of one entry, and an empty text."""
 _TRIES = 2

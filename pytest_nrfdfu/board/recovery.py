@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pytest_nrfdfu.board.boot import settle
 from pytest_nrfdfu.board.diagnosis import diagnose
 from pytest_nrfdfu.board.entries import ENTRIES, check_configured
 from pytest_nrfdfu.board.examine import examine
@@ -30,10 +31,12 @@ def enter(unit: Unit, *, ask: Callable[[str], None] | None = None) -> Entered:
     """Bring the unit into serial recovery by the configured entries, in order.
 
     Raises RecoveryNotEntered, whose `diagnosis` says why, and ConfigError, before anything is touched, where an entry
-    lacks what it needs. Lines are released before it returns or raises. `ask` tells a person what to do, for the entry
-    manual; without it the terminal does, if there is one.
+    lacks what it needs. A swap that a reset has begun is waited for first, and not cut off. Lines are released before
+    it returns or raises. `ask` tells a person what to do, for the entry manual; without it the terminal does, if there
+    is one.
     """
     check_configured(unit.config)
+    settle(unit)
     trial = Trial(unit, ask=ask)
     position, since = unit.uart.console.position, unit.now()
     unit.unfinished = None
@@ -48,6 +51,7 @@ def enter(unit: Unit, *, ask: Callable[[str], None] | None = None) -> Entered:
             trial.seen.failed(entry, _reset_of(entry, recovery), error)
             continue
         unit.session += 1
+        unit.reset_at = None
         return Entered(entry, time.monotonic() - began, images)
     examine(trial, since, position)
     diagnosis = diagnose(trial.seen, unit.config)

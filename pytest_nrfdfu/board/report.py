@@ -136,6 +136,10 @@ class DfuReport:
     """How MCUboot put it into slot 0: ``move``, ``offset``, ``scratch`` or ``overwrite``; empty via recovery."""
     confirmed: bool | None = None
     """Whether the image was seen confirmed after its boot; None where that was not seen, or does not exist."""
+    swapped: bool | None = None
+    """Whether it was shown that this update put it into slot 0 by a swap, and that another image was there before;
+    False: it ran already; None: nothing shows it, or via recovery, which writes slot 0 itself. Of when it came into
+    slot 1 it tells nothing."""
     cut: str = ""
     """Where and how it was cut off on purpose (``swap:30% by power``); empty if it was not."""
     timeline: tuple[Phase, ...] = ()
@@ -164,6 +168,8 @@ class Timeline:
     def __init__(self, start: float) -> None:
         self._start = start
         self.phases: list[Phase] = []
+        self.broken = ""
+        """The phase that an error ended; empty if none did."""
 
     @contextmanager
     def phase(self, name: str, clock: Any) -> Iterator[None]:
@@ -171,5 +177,8 @@ class Timeline:
         began = clock()
         try:
             yield
+        except BaseException:
+            self.broken = name
+            raise
         finally:
             self.phases.append(Phase(name, began - self._start, clock() - self._start))

@@ -24,6 +24,7 @@ def reset_kind(unit: Unit) -> ResetKind:
 
 def restart(unit: Unit, kind: ResetKind) -> bool:
     """Reset a unit; whether it must have happened."""
+    unit.note_reset()
     if kind == "power":
         power_cycle(unit)
     elif kind == "smp":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_nrfdfu.board.advice import GPIO_IGNORED, PASSED, Advice
+from pytest_nrfdfu.board.advice import GPIO_IGNORED, LOSSY, PASSED, Advice
 from pytest_nrfdfu.board.case import Case
 from pytest_nrfdfu.board.observed import echoes_requests, readable
 from pytest_nrfdfu.board.rules_rig import (
@@ -21,15 +21,18 @@ from pytest_nrfdfu.board.rules_rig import (
     pin_does_not_follow,
     port_gone,
     probe_failed,
+    reset_driver,
     soft_reset,
     unpowered,
 )
 
-__all__ = ["RULES", "anything"]
+__all__ = ["RULES", "WIRE", "anything"]
 
 Rule = Callable[[Case], Advice | None]
 _SOME_BROKEN = 2
 """Broken frames: one may be what a reset cut off."""
+_BANNER_SHOWN = 60
+"""Characters."""
 
 
 # --- what the wire shows --------------------------------------------------------------------------------------------
@@ -78,14 +81,22 @@ def _other_rate(case: Case) -> Advice | None:
 
 
 def _damaged(case: Case) -> Advice | None:
-    broken = case.seen.heard.broken_frames
-    if broken < _SOME_BROKEN or case.booted or case.seen.heard.application_answers:
+    broken, banner = case.seen.heard.broken_frames, case.damaged_banner
+    if case.booted or case.seen.heard.application_answers:
+        return None
+    if banner:
+        frames = f", and {broken} frames were damaged" if broken else ""
+        return Advice(
+            "text-damaged",
+            f"The link loses bytes: on {case.port} the banner came as {banner[:_BANNER_SHOWN]!r}{frames}.",
+            f"{LOSSY} Then run this again: what else is wrong cannot be told over such a link.",
+        )
+    if broken < _SOME_BROKEN:
         return None
     return Advice(
         "frames-damaged",
         f"Answers come on {case.port}, and none of them whole: {broken} frames were damaged on their way.",
-        "Check cable, hub and common ground, that nothing else reads the port, and a J-Link's mass storage (J-Link"
-        " Commander, MSDDisable); a slower baud rate on both sides helps where the cable is the trouble.",
+        LOSSY,
     )
 
 
@@ -200,8 +211,15 @@ def _booted(case: Case) -> Advice | None:
         if case.tried(entry):
             if entry == "gpio" and case.seen.pin_low:
                 return GPIO_IGNORED
-            return found
+            return found._replace(remedy=f"{found.remedy}{_unnamed_pin(case)}") if entry == "gpio" else found
     return None
+
+
+def _unnamed_pin(case: Case) -> str:
+    """How the pin itself can be looked at, where only its name is missing."""
+    if case.seen.pin or case.seen.chip is None or not case.seen.chip.readable:
+        return ""
+    return " Name that pin (pin in [recovery]), and the probe will look whether the line reaches it."
 
 
 # --- nothing to go by -----------------------------------------------------------------------------------------------
@@ -233,16 +251,26 @@ def _silence(case: Case) -> Advice | None:
     if not case.silent:
         return None
     power = "" if case.seen.chip is not None else " that the board has power,"  # the probe talked to its chip
-    empty = (
-        " Or slot 0 is empty, so that nothing is printed, and recovery was not entered: look at line and reset as well."
-        if case.seen.slot_has_image is None
-        else ""
+    wires = (
+        "heck that this is the port of the application core (the last VCOM on a DK), that the board's TX (P0.20 on the"
+        f" DK) is wired to it,{power} and that MCUboot uses this UART at this rate."
     )
+    if case.seen.slot_has_image is None:
+        wires += (
+            " Or slot 0 is empty, so that nothing is printed, and recovery was not entered: look at line and reset as"
+            " well."
+        )
+    kind = case.own_reset
+    if case.seen.chip is None and case.tried("gpio", "pin-reset", "wait-for-dfu", "no-application"):
+        return Advice(
+            "silence",
+            f"Nothing came from the board on {case.port}, not a byte, and nobody could see whether it was reset.",
+            "Press its reset button and look at the port. If something comes then, an application was running that"
+            f" prints no more, and the reset by {kind} does not reach nRESET: look at the wire from"
+            f" {reset_driver(kind)}. If nothing comes, c{wires}",
+        )
     return Advice(
-        "silence",
-        f"Nothing came from the board on {case.port}: not a byte, in recovery or after a reset.",
-        "Check that this is the port of the application core (the last VCOM on a DK), that the board's TX (P0.20 on the"
-        f" DK) is wired to it,{power} and that MCUboot uses this UART at this rate.{empty}",
+        "silence", f"Nothing came from the board on {case.port}: not a byte, in recovery or after a reset.", f"C{wires}"
     )
 
 
@@ -255,6 +283,8 @@ def anything(case: Case) -> Advice:
     )
 
 
+WIRE: tuple[Rule, ...] = (_joined, _damaged)
+"""Those that need nothing but what was heard."""
 RULES: tuple[Rule, ...] = (
     port_gone,
     unpowered,

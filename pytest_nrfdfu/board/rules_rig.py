@@ -20,6 +20,7 @@ __all__ = [
     "pin_does_not_follow",
     "port_gone",
     "probe_failed",
+    "reset_driver",
     "soft_reset",
     "unpowered",
 ]
@@ -129,8 +130,8 @@ def pin_does_not_follow(case: Case) -> Advice | None:
         "recovery-line-not-connected",
         "The recovery line does not reach the chip: the pin that MCUboot looks at reads high while the line is"
         " asserted.",
-        "Check the wire from the line to that pin (P0.23 on the nRF5340 DK), its ground, and that [recovery.line] names"
-        f" the right output.{_mute(case)}",
+        f"Check the wire from the line to that pin ({case.seen.pin or 'P0.23 on the nRF5340 DK'}), its ground, and that"
+        f" [recovery.line] names the right output.{_mute(case)}",
     )
 
 
@@ -163,8 +164,15 @@ def not_reset(case: Case) -> Advice | None:
     return Advice(
         "reset-not-connected",
         f"The board is not reset: the core saw no reset after {_resets(case)}.",
-        "Check that the reset wire leads from the probe or line to nRESET and shares ground with the board, or use"
-        ' another reset ("ctrl-ap" needs SWD alone).',
+        f"Check that the reset wire leads from {reset_driver(case.own_reset)} to nRESET and shares ground with the"
+        ' board, or use another reset ("ctrl-ap" needs SWD alone).',
+    )
+
+
+def reset_driver(kind: str) -> str:
+    """What drives nRESET in a reset of a kind, as a configuration names it."""
+    return {"line": "the output that [reset.line] names", "command": "what the command in [reset] switches"}.get(
+        kind, "the probe"
     )
 
 

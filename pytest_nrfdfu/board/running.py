@@ -7,7 +7,8 @@ so it is too where this run has written to the board since, because the server r
 
 from __future__ import annotations
 
-from pytest_nrfdfu.board.trial import from_recovery
+from pytest_nrfdfu.board.boot import settle
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import SmpError, UartError
 from pytest_nrfdfu.image.build import APP, Build
@@ -30,6 +31,7 @@ def application_runs(unit: Unit, build: Build) -> bool:
         return False
     if has_smp is None and unit.application_has_smp.get(build.hash) is False:
         return False
+    settle(unit)
     try:
         states = unit.client.images(tries=2 if has_smp else 1, timeout=_ANSWER_SURELY if has_smp else _ANSWER)
     except (SmpError, UartError):

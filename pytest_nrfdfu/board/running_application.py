@@ -12,11 +12,12 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from pytest_nrfdfu.board.application_rules import shown, swap_of_mode
-from pytest_nrfdfu.board.boot import Restart, wait_running
+from pytest_nrfdfu.board.boot import Restart, settle, wait_running
 from pytest_nrfdfu.board.boot_story import dump, story, told
-from pytest_nrfdfu.board.boot_wait import LINE_END
+from pytest_nrfdfu.board.boot_wait import LINE_END, POLL
 from pytest_nrfdfu.board.noted import noted_os_reset
-from pytest_nrfdfu.board.silence import in_short, unanswered
+from pytest_nrfdfu.board.silence import in_short, unanswered, unpowered
+from pytest_nrfdfu.board.swap_wait import may_wait_for_dfu
 from pytest_nrfdfu.board.trial import from_recovery
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import NotBooted, PortGone, SmpRejected, SmpTimeout, UartError, UpdateRefused
@@ -30,6 +31,7 @@ __all__ = [
     "ask",
     "await_application",
     "await_banner",
+    "confirm_answering",
     "confirm_running",
     "reset_and_wait",
     "with_story",
@@ -41,6 +43,9 @@ MARGIN = 1.25
 """How many times the computed time a swap is waited for before anything is sent."""
 _REQUESTS = 3
 """How often a reset is asked for that did not happen."""
+_BOOT = "Boot the application first (board.reset())"
+_LOOK = 2.0
+"""Seconds between requests to an application that prints no banner, while MCUboot may swap."""
 _NEWLINE = re.compile("\n")
 _VALIDATION = 1.0
 """Seconds, generously, that MCUboot may take to validate both images."""
@@ -57,16 +62,26 @@ class Running(NamedTuple):
 
 
 def ask(unit: Unit) -> Running:
-    """Who answers on the port. UpdateRefused where that is not a running application that lists its images."""
-    use = "Nothing was sent. Boot the application first (board.reset()), or use via='recovery'"
+    """Who answers on the port. UpdateRefused where that is not a running application that lists its images.
+
+    ProbeError, with the cause ``no-power``, where nobody answers because the board is off.
+    """
+    states = _answered(unit, f"Nothing was sent. {_BOOT}, or use via='recovery'")
+    swap, by = _swap(unit)
+    return Running(states, swap, by, unit.client.params())
+
+
+def _answered(unit: Unit, use: str) -> ImageStates:
+    """The list of the application that runs. `use`: what to do where none answers."""
+    settle(unit)
     try:
         states = unit.client.images(tries=3, timeout=_ANSWER)
     except SmpTimeout as silence:
-        text = (
-            f"{unit.name}: no SMP server answers on {unit.config.uart.port} ({in_short(silence)}): the application has"
-            " none on this port, or does not run"
-        )
-        raise UpdateRefused(unanswered(unit, text, use)) from silence
+        text = f"{unit.name}: no SMP server answers on {unit.config.uart.port} ({in_short(silence)})"
+        if off := unpowered(unit, text):
+            raise off from silence
+        why = "the application has none on this port, or does not run"
+        raise UpdateRefused(unanswered(unit, f"{text}: {why}", use)) from silence
     except SmpRejected as error:
         raise UpdateRefused(
             f"{unit.name}: the application has an SMP server without the image group ({error}): build it with"
@@ -74,8 +89,7 @@ def ask(unit: Unit) -> Running:
         ) from error
     if from_recovery(states, has_state=unit.profile.image_state):
         raise UpdateRefused(f"{unit.name}: MCUboot's serial recovery answers, and not the application. {use}")
-    swap, by = _swap(unit)
-    return Running(states, swap, by, unit.client.params())
+    return states
 
 
 def _swap(unit: Unit) -> tuple[Swap, str]:
@@ -88,19 +102,43 @@ def _swap(unit: Unit) -> tuple[Swap, str]:
     return swap_of_mode(mode), "bootloader info"
 
 
+def confirm_answering(unit: Unit) -> ImageState:
+    """As `confirm_running`, once it is seen that an application answers; see `ask` for the errors."""
+    _answered(unit, f"Nothing was confirmed. {_BOOT}: that takes an image on trial back, which has to be sent again")
+    return confirm_running(unit)
+
+
 def confirm_running(unit: Unit) -> ImageState:
-    """Keep the running image, and see that it is kept. UpdateRefused if the application refuses."""
+    """Keep the running image, and see that it is kept. UpdateRefused if the application refuses.
+
+    SmpTimeout if it does not answer. That it is an application that runs is known already.
+    """
     network_core = unit.network_core  # a request that changes images makes the unit forget all
     try:
         unit.client.request(ImageStateWrite(confirm=True))
     except SmpRejected as error:
-        raise UpdateRefused(f"{unit.name}: the application does not confirm the running image: {error}") from error
+        raise UpdateRefused(
+            f"{unit.name}: the application does not confirm the running image: {error}. Look at what in it"
+            " forbids that: a hook of its own (CONFIG_MCUMGR_MGMT_NOTIFICATION_HOOKS), or flash that is not written",
+            by_board=True,
+        ) from error
+    except SmpTimeout as silence:
+        text = (
+            f"{unit.name}: the application was asked to confirm the running image, and did not answer"
+            f" ({in_short(silence)}): whether it is confirmed is not known"
+        )
+        if off := unpowered(unit, text):
+            raise off from silence
+        advice = "Read board.images() once it answers, and confirm again"
+        raise SmpTimeout(unanswered(unit, text, advice), brief=f"{text}. {advice}") from silence
     unit.network_core = network_core
     active = unit.client.images().active
     if active is None or not active.confirmed:
         raise UpdateRefused(
             f"{unit.name}: the application acknowledged the confirmation, and its image list does not show it:"
-            f" {shown(active)} is active and not confirmed"
+            f" {shown(active)} is active and not confirmed. Look at whether slot 0 can be written: the application"
+            " writes the flag into its trailer",
+            by_board=True,
         )
     if active.hash is not None:
         unit.remember(active.hash, f"{shown(active)}, shown as active and confirmed by the application's list")
@@ -115,11 +153,13 @@ def reset_and_wait(
     boots: int = 1,
     reset: Callable[[], object] | None = None,
     smp: bool | None = True,
+    pages: int | None = None,
 ) -> str:
     """Reset, wait for the swap, and see the application run; how it was seen.
 
     `swaps`: seconds that MCUboot should need. `boots`: how many swaps there may be until an application stays. `reset`:
-    by SMP if not told. `smp`: whether the application has an SMP server, None where nobody knows.
+    by SMP if not told. `smp`: whether the application has an SMP server, None where nobody knows. `pages`: how many are
+    swapped, where that is known: what the time that it takes is remembered with.
     """
     position = unit.console_uart.console.position
     unit.unfinished = None
@@ -129,8 +169,9 @@ def reset_and_wait(
         _reset_once(unit, position)
     began, delay = time.monotonic(), unit.config.boot.reset_delay if reset is None else 0.0
     extra = swaps * boots * MARGIN
-    if await_banner(unit, position, delay + swaps * MARGIN + _VALIDATION):
+    if _await_boot(unit, position, delay + _VALIDATION, swaps * MARGIN):
         took = unit.swap_seconds = max(0.0, time.monotonic() - began - delay)
+        unit.swap_pages = pages
         if _is_over(unit, position, took, swaps):
             extra = took * (boots - 1) * MARGIN  # another takes as long
     return await_application(unit, position, image, extra=extra, smp=smp)
@@ -148,6 +189,24 @@ def await_banner(unit: Unit, position: int, seconds: float) -> bool:
                 return True
             start = found.end
     return False
+
+
+def _await_boot(unit: Unit, position: int, least: float, swaps: float) -> bool:
+    """Whether the banner comes, or an application that prints none answers, within `least` and `swaps` seconds.
+
+    Nothing is sent before `least`, nor at all where the bootloader might take it for the beginning of an update.
+    """
+    if may_wait_for_dfu(unit):
+        return await_banner(unit, position, least + swaps)
+    until = time.monotonic() + least + swaps
+    pause = least
+    while not await_banner(unit, position, pause):
+        if time.monotonic() >= until:
+            return False
+        with suppress(SmpTimeout, SmpRejected, UartError):
+            return not from_recovery(unit.client.images(tries=1, timeout=POLL), has_state=unit.profile.image_state)
+        pause = max(0.0, min(_LOOK, until - time.monotonic()))
+    return True
 
 
 def _is_over(unit: Unit, position: int, took: float, swaps: float) -> bool:

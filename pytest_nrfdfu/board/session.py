@@ -7,18 +7,20 @@ upload as well.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_nrfdfu.board.client import Progress, SmpClient
 from pytest_nrfdfu.board.limits import findings
 from pytest_nrfdfu.board.plan import Step, check_way_back, is_network_core, step_for
-from pytest_nrfdfu.board.recovery import Entered
 from pytest_nrfdfu.board.unit import Unfinished, Unit, UploadApart
 from pytest_nrfdfu.errors import HashMismatch, SmpRejected, SmpTimeout
 from pytest_nrfdfu.image.build import APP, NET
 from pytest_nrfdfu.image.mcuboot import Image, Version
 from pytest_nrfdfu.smp.messages import ImageStates, SlotInfoRequest
 from pytest_nrfdfu.smp.upload import Upload
+
+if TYPE_CHECKING:
+    from pytest_nrfdfu.board.recovery import Entered
 
 __all__ = ["HASH_SHOWN", "PROVED", "UNSEEN", "Proof", "Recovery"]
 
@@ -89,6 +91,7 @@ class Recovery:
         def began(upload: Upload) -> None:
             unit.unfinished = Unfinished(image.hash, upload, self._session)
 
+        unit.swap_ahead = unit.swap_ahead.doubted
         limits = unit.limits()
         network_core = None if step.network_core else unit.network_core  # an upload makes the unit forget all
         if step.network_core:

@@ -15,14 +15,16 @@ from contextlib import suppress
 
 from pytest_nrfdfu.board.aftermath import note_active, note_now
 from pytest_nrfdfu.board.application_rules import Staging, check_confirm, shown, staging_of
+from pytest_nrfdfu.board.arguments import check_seconds
 from pytest_nrfdfu.board.boot_story import told
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.report import DfuReport
 from pytest_nrfdfu.board.running_application import ask, with_story
 from pytest_nrfdfu.board.session import HASH_SHOWN
-from pytest_nrfdfu.board.silence import in_short
+from pytest_nrfdfu.board.silence import in_short, last_lines, unpowered
 from pytest_nrfdfu.board.staged_boot import APPLICATION_LIST, Seen, Staged, StagedBoot
+from pytest_nrfdfu.board.staged_evidence import before, brought_by, was_there
 from pytest_nrfdfu.board.trial import from_recovery
 from pytest_nrfdfu.board.update_parts import Attempt, Part
 from pytest_nrfdfu.errors import HashMismatch, PortGone, SmpError, SmpTimeout, UartError, UpdateRefused
@@ -40,6 +42,7 @@ _SHOWN = 200
 """Characters of an error of the block that the report quotes."""
 _RECOVERY = "recovery's image list"
 _NO_SERVER = "no SMP server"
+_NO_SWAP = ", where it was before the transfer already: MCUboot's log tells of no swap since"
 
 
 class StagedUpdate:
@@ -79,6 +82,7 @@ class StagedUpdate:
         self._has_smp = False
         self._swap: Swap = self._unit.profile.swap
         self._old: ImageState | None = None
+        self._before = before(self._unit)
         self._part: Part = attempt.begin(step, needed=True)
 
     @property
@@ -99,16 +103,17 @@ class StagedUpdate:
     def prepare(self) -> None:
         """Look at the board before the test's transfer begins; UpdateRefused where that could prove nothing."""
         notes = self._part.notes
-        notes.append("staged by the application itself: no byte of it was sent from here")
         states, why = self._asked()
         self._attempt.swap = self._swap
         check_confirm(self._swap, confirm=self._confirm)
         if states is None:
             self._check_reset(why)
+            self._check_proved()
             notes.append(f"{why}: what slot 1 held before was not seen")
             return
         self._has_smp = True
         self._old = states.active
+        self._attempt.before = shown(self._old) if self._old is not None else ""
         if self._old is not None and self._old.hash == self._image.hash:
             raise UpdateRefused(
                 f"{self._unit.name} runs {shown(self._old)} already, which is the image to be staged: afterwards"
@@ -122,6 +127,7 @@ class StagedUpdate:
         """The block begins: its time counts from here, and the boot of the image cannot have begun before."""
         self._deadline = time.monotonic() + self._timeout
         self._began = self._position = self._console.position
+        self._part.notes.insert(0, "staged by the application itself: no byte of it was sent from here")
 
     def _asked(self) -> tuple[ImageStates | None, str]:
         """The application's list, or why there is none. UpdateRefused where it could not lead to an update either."""
@@ -148,6 +154,15 @@ class StagedUpdate:
                 " staged, or leave reset=True"
             )
 
+    def _check_proved(self) -> None:
+        """No list can tell an update from none, but this run itself may know that there would be none."""
+        if self._before.proved == self._image.hash:
+            raise UpdateRefused(
+                f"{self._unit.name} was proved in this run to hold the image to be staged already ({self._unit.holds}):"
+                " afterwards nothing could tell an update from none. Nothing was sent. Put another image on the board"
+                " first"
+            )
+
     def _note_slot_1(self, states: ImageStates) -> None:
         """What an earlier test may have left there."""
         before, found = staging_of(states, 0, self._image.hash), states.find(image=0, slot=1)
@@ -169,6 +184,8 @@ class StagedUpdate:
         Without an image list of the application, and without a pattern for its console, nothing is waited for: the
         board is reset into serial recovery, at once, which lists what is in slot 1.
         """
+        if timeout is not None:
+            check_seconds("timeout", timeout, zero=True)
         if self.pending:
             return self.pending
         if timeout is not None:
@@ -182,9 +199,11 @@ class StagedUpdate:
         seen = {
             Seen.PENDING: f"seen pending by {self.pending}",
             Seen.IN_SLOT_1: f"seen in slot 1 by {_RECOVERY}, which does not show pending",
+            Seen.IN_SLOT_0: f"seen by {self.pending}",
             Seen.SWAPPED: f"seen by {self.pending}",
             Seen.RUNNING: f"seen by {self.pending}",
         }[self._seen]
+        self._attempt.pending = True
         self._part.notes.append(seen)
         self._say(f"{self._image.version} ({self._image.hash.hex()[:HASH_SHOWN]}) {seen}")
         return self.pending
@@ -222,7 +241,8 @@ class StagedUpdate:
             with suppress(PortGone):  # told at the deadline
                 self._unit.reopen_ports(self._deadline)
 
-    def _not_pending(self, how: str, staging: Staging = Staging.ABSENT) -> HashMismatch:
+    def _not_pending(self, how: str, staging: Staging = Staging.ABSENT, *, quotes: bool = False) -> HashMismatch:
+        """`quotes`: the end of the console is told, where nothing of it says more."""
         self._attempt.reason = "not seen pending"
         if self._has_smp:
             note_now(self._unit)
@@ -231,14 +251,17 @@ class StagedUpdate:
             if staging is Staging.PRESENT
             else "Look at whether the transfer ended, and into which slot"
         )
-        text = f"{self._what} was not seen pending {how}. {look}"
-        return HashMismatch(with_story(self._unit, self._began, text))
+        text = with_story(self._unit, self._began, f"{self._what} was not seen pending {how}. {look}")
+        quoted = quotes and "\n" not in text
+        return HashMismatch(f"{text}.\n{last_lines(self._unit, self._began)}" if quoted else text)
 
     def _by_console(self, pattern: re.Pattern[str]) -> str:
         left = max(0.0, self._deadline - time.monotonic())
         found = self._console.wait_for(pattern, self._position, left)
         if found is None:
-            raise self._not_pending(f"within {self._most} s: the console did not show {pattern.pattern!r}")
+            what = f"the console did not show {pattern.pattern!r}"
+            error = self._not_pending(f"within {self._most} s: {what}", quotes=True)
+            raise unpowered(self._unit, f"{self._what}: {what} within {self._most} s") or error
         self._seen, self._position = Seen.PENDING, found.end
         return f"the console pattern {pattern.pattern!r}: the weakest proof, the board's own words"
 
@@ -250,11 +273,16 @@ class StagedUpdate:
             self._old, self._seen = first, Seen.IN_SLOT_1
             return f"{_RECOVERY}: in slot 1, pending not visible"
         if first is not None and first.hash == self._image.hash:
-            self._seen = Seen.SWAPPED
-            return f"{_RECOVERY}: in slot 0 already, swapped on the way into recovery"
+            if why := brought_by(self._unit, self._began, self._before, self._image):
+                self._seen = Seen.SWAPPED
+                return f"{_RECOVERY}: in slot 0 already, swapped in before recovery: {why}"
+            if not was_there(self._unit, self._began):
+                self._seen = Seen.IN_SLOT_0
+                return f"{_RECOVERY}: in slot 0, and that it was not there before the transfer nothing shows"
         with suppress(Exception):
             self._unit.client.reset()  # the application is to run again, whatever becomes of the test
-        raise self._not_pending(f"by {_RECOVERY}: {_both(states)}")
+        log = _NO_SWAP if first is not None and first.hash == self._image.hash else ""
+        raise self._not_pending(f"by {_RECOVERY}: {_both(states)}{log}")
 
     # --- after the block ----------------------------------------------------------------------------------------------
 
@@ -263,7 +291,9 @@ class StagedUpdate:
         with self._attempt.timeline.phase("pending", time.monotonic):
             self.wait_pending()
         self._part.looked_at = True
-        staged = Staged(self._seen, self.pending, self._position, self._old, self._swap, self._has_smp)
+        staged = Staged(
+            self._seen, self.pending, self._position, self._old, self._swap, self._has_smp, self._before, self._began
+        )
         boot = StagedBoot(
             self._attempt, self._part, staged, deadline=self._deadline, timeout=self._timeout, say=self._say
         )

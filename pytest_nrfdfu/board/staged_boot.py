@@ -24,6 +24,7 @@ from pytest_nrfdfu.board.running_application import (
     with_story,
 )
 from pytest_nrfdfu.board.session import PROVED, Proof
+from pytest_nrfdfu.board.staged_evidence import Before, brought_by, shows_change, version_before
 from pytest_nrfdfu.board.trial import from_recovery
 from pytest_nrfdfu.board.update_parts import Attempt, Part
 from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpError, UartError
@@ -48,6 +49,8 @@ class Seen(Enum):
     PENDING = auto()
     IN_SLOT_1 = auto()
     """In recovery, whose list does not show whether it is pending."""
+    IN_SLOT_0 = auto()
+    """In recovery, in slot 0: whether MCUboot swapped it in, or it was there before the transfer, nothing shows."""
     SWAPPED = auto()
     """In recovery, in slot 0: MCUboot swapped before it entered recovery."""
     RUNNING = auto()
@@ -67,6 +70,9 @@ class Staged(NamedTuple):
     swap: Swap
     has_smp: bool
     """Whether the application lists its images."""
+    before: Before
+    began: int
+    """Where on the console the block began."""
 
 
 class StagedBoot:
@@ -218,6 +224,7 @@ class StagedBoot:
             raise self._another(f"{shown(active)} runs{back}", f"{self._by()}, and after the reset")
         self._attempt.confirmed = bool(active.confirmed)
         self._part.proof = Proof(verified=True, proof=PROVED, hash=active.hash)
+        self._attempt.swapped = self._staged.has_smp or self._is_brought()
         if active.confirmed:  # one on trial is not there any more after the next reset
             self._unit.remember(self._image.hash, "")
         note_active(self._unit, states)
@@ -226,11 +233,30 @@ class StagedBoot:
     def _listen(self) -> None:
         """Without a list: what the console tells of the boot. It proves nothing, but it may show another image."""
         old = self._staged.old
-        judged = judge(heard(self._unit, self._position), self._image.version, old.version if old else None)
+        told = heard(self._unit, self._position)
+        judged = judge(told, self._image.version, old.version if old else self._version_before())
         if judged.against:
             self._unit.holds = f"not known: by the console {judged.against}"
             raise self._another(judged.against, f"{self._by()}, and the console tells of the boot after it:")
+        other = old is not None and judged.running != CONSOLE  # so their versions differ, or MCUboot told of the swap
+        changed = other or shows_change(judged, self._staged.before, told)
+        self._attempt.swapped = True if changed else self._is_brought()
         self._take(judged)
+
+    def _version_before(self) -> str | None:
+        """By the console; of no use where there may have been a swap before this boot."""
+        if self._staged.seen in {Seen.SWAPPED, Seen.IN_SLOT_0}:
+            return None
+        return version_before(self._staged.before, self._image)
+
+    def _is_brought(self) -> bool | None:
+        """Whether this update is known to have changed what slot 0 holds, which holds the image; None: nothing tells.
+
+        That it is in slot 0 now must be known: by a list, here or in recovery.
+        """
+        listed = self._attempt.running == PROVED or self._staged.seen in {Seen.SWAPPED, Seen.IN_SLOT_0}
+        staged = self._staged
+        return bool(listed and brought_by(self._unit, staged.began, staged.before, self._image)) or None
 
     def _take(self, judged: Judged) -> None:
         attempt, version = self._attempt, self._image.version
@@ -245,6 +271,8 @@ class StagedBoot:
         self._say(f"application is running, seen by {judged.running}")
 
     def _by(self) -> str:
+        if self._staged.seen is Seen.IN_SLOT_0:
+            return "was in slot 0"
         return "was in slot 1" if self._staged.seen is Seen.IN_SLOT_1 else f"was staged ({self._staged.by})"
 
     def _another(self, what: str, how: str) -> NotBooted:
@@ -254,10 +282,12 @@ class StagedBoot:
         return NotBooted(with_story(self._unit, self._position, text))
 
     def _advice(self) -> str:
-        if self._staged.seen is Seen.SWAPPED:
+        if self._staged.seen in {Seen.SWAPPED, Seen.IN_SLOT_0}:
+            maybe = "T" if self._staged.seen is Seen.SWAPPED else "Perhaps t"
             return (
-                "The way into recovery let MCUboot swap, and the reset out of it let it go back before the application"
-                " could confirm itself: give pending= a pattern of the console, or an entry that comes before the swap"
+                f"{maybe}he way into recovery let MCUboot swap, and the reset out of it let it go back before the"
+                " application could confirm itself: give pending= a pattern of the console, or an entry that comes"
+                " before the swap"
             )
         if self._staged.seen is Seen.IN_SLOT_1:
             return (

@@ -1,10 +1,7 @@
 """What the ways into recovery share: resets of all kinds, and waiting for recovery to answer.
 
 Recovery is believed when it answers an image list: echo is not built into MCUboot by default, and an application may
-answer as well. The two are told apart by ``splitStatus``, which only applications send, and by the state flags.
-
-Sources: MCUboot, boot/boot_serial/src/boot_serial.c (bs_list); Zephyr, smp_group_1.rst and
-subsys/mgmt/mcumgr/grp/img_mgmt/src/img_mgmt_state.c (img_mgmt_state_read, ZCBOR_ENCODE_FLAG).
+answer as well.
 """
 
 from __future__ import annotations
@@ -15,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pytest_nrfdfu.board.evidence import Evidence
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.noted import noted, noted_os_reset, reset_name
 from pytest_nrfdfu.board.power import power_cycle
+from pytest_nrfdfu.board.swap_wait import longest_swap
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config_types import ResetKind
 from pytest_nrfdfu.errors import PortGone, ProbeError, SmpRejected, SmpTimeout, UartError
@@ -28,18 +27,6 @@ _POLL = 0.15
 """Seconds between image list requests while waiting: the bootloader starts listening at a time nobody knows."""
 _LEAST_REOPEN = 1.0
 """Seconds that a port that vanished gets to come back, however late it went: a host takes as long to enumerate it."""
-
-
-def from_recovery(states: ImageStates, *, has_state: bool) -> bool:
-    """Whether an image list comes from MCUboot's recovery. `has_state`: it was built with image state (flags).
-
-    An application may leave out what is false, and ``splitStatus`` (CONFIG_MCUMGR_GRP_IMG_FRUGAL_LIST); MCUboot never
-    sends either. So the order decides: every MCUboot with flags writes them before the slot's number, every application
-    behind version and hash. A list without flags is MCUboot's, since an application's always has the active image.
-    """
-    if states.split_status is not None:
-        return False
-    return all(image.active is None for image in states.images) or (has_state and states.flags_first)
 
 
 @dataclass(slots=True)
@@ -55,6 +42,11 @@ class Trial:
     def timeout(self) -> float:
         """Seconds from a reset until recovery must have answered."""
         return self.unit.config.recovery.timeout
+
+    @property
+    def behind_swap(self) -> float:
+        """The same for an entry that comes after the swap (main.c: boot_go), where one is known to be due."""
+        return self.timeout + (longest_swap(self.unit) if self.unit.swap_ahead.is_known else 0.0)
 
     def need_open_chip(self, what: str) -> None:
         """ProbeError if the debugger cannot reach `what`, before anything is touched."""

@@ -6,21 +6,24 @@ A unit outlives tests; a `Board` is the handle that one test gets on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_nrfdfu.board import ports
-from pytest_nrfdfu.board.client import SmpClient
 from pytest_nrfdfu.board.limits import key, limits_for
+from pytest_nrfdfu.board.list_origin import from_recovery
+from pytest_nrfdfu.board.noting_client import NotingClient
 from pytest_nrfdfu.board.rig import Rig
+from pytest_nrfdfu.board.swap_ahead import SwapAhead, by_application, by_recovery
 from pytest_nrfdfu.board.uart import Uart
 from pytest_nrfdfu.board.window_memory import WindowMemory
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.config_lines import SerialLine
 from pytest_nrfdfu.errors import ConfigError, LineError, SmpTimeout, UartError
 from pytest_nrfdfu.image.build import APP, Build
+from pytest_nrfdfu.smp.messages import ImageStates
 from pytest_nrfdfu.smp.timing import Link
 from pytest_nrfdfu.smp.upload import Limits, Upload
 
@@ -72,8 +75,10 @@ class Unit:
         self.console_uart = _console_of(config) or self.uart
         self.rig = Rig(config, name)
         paced = not uart.port.startswith("socket://")
-        self.client = SmpClient(self.uart, Link(baudrate=uart.baudrate if paced else None))
+        self.client = NotingClient(self.uart, Link(baudrate=uart.baudrate if paced else None))
         self.client.on_change = self._changed
+        self.client.on_images = self._listed
+        self.client.on_reset = self.note_reset
         self.proved: bytes | None = None
         """Hash of the application image that was proved on it in this run; None as soon as that may not hold."""
         self.network_core: bytes | None = None
@@ -95,6 +100,16 @@ class Unit:
         """What earlier uploads have shown; another one outlives this process."""
         self.swap_seconds: float | None = None
         """What the last update through the application took from the reset to the banner, swap and boot."""
+        self.swap_pages: int | None = None
+        """Pages of the images that it was for; None where that is not known."""
+        self.swap_ahead = SwapAhead.NOTHING
+        """Whether MCUboot will swap at the next boot, by the last image list or boot that was seen."""
+        self.lists_images = False
+        """Whether the last application that was asked for its image list told it."""
+        self.reset_at: int | None = None
+        """Where on the console a boot began that nobody has seen end yet; None if there is none."""
+        self.say: Callable[[str], None] = lambda _: None
+        """Tells a person what is waited for."""
         self.endpoints: Mapping[str, str] = {}
         """Where a simulated board's ports are, by name; nothing for a real one."""
         self.flow_control = False
@@ -222,6 +237,17 @@ class Unit:
         self.forget("its images were written to and not looked at since")
         self.network_core = None
         self.unfinished = None
+
+    def _listed(self, states: ImageStates) -> None:
+        """Somebody has told its image list."""
+        if from_recovery(states, has_state=self.profile.image_state):
+            self.swap_ahead = by_recovery(states, self.swap_ahead)
+        else:
+            self.swap_ahead, self.lists_images = by_application(states, self.swap_ahead), True
+
+    def note_reset(self) -> None:
+        """The board is about to be reset, or switched on: its boot begins here on the console."""
+        self.reset_at = self.console_uart.console.position
 
     def runs(self, build: Build) -> bool:
         """Whether all of a build is known to be on the board: the application proved, other images sent."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_nrfdfu.board.limits import window_outcome
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.report import Course, DfuReport, Timeline
 from pytest_nrfdfu.board.session import HASH_SHOWN, PROVED, UNSEEN, Proof
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.errors import HashMismatch, NotBooted, NrfDfuError, PortGone, UpdateRefused, UploadFailed
+from pytest_nrfdfu.board.upload_words import size_note, window_outcome
+from pytest_nrfdfu.errors import HashMismatch, LossyLink, NotBooted, NrfDfuError, PortGone, UpdateRefused, UploadFailed
 from pytest_nrfdfu.image.build import APP, Build
 from pytest_nrfdfu.smp.upload import Upload, UploadCounters
 
@@ -23,12 +23,14 @@ __all__ = ["Attempt", "Part", "proved_in_words", "report_of", "reports_apart"]
 
 _REASONS: Mapping[type[NrfDfuError], str] = {
     UploadFailed: "upload failed",
+    LossyLink: "upload failed on a lossy link",
     HashMismatch: "another image is there, or none",
     NotBooted: "not seen running",
     PortGone: "the port was lost",
-    UpdateRefused: "the board refused it",
+    UpdateRefused: "refused here, not by the board",
 }
 """Why an update failed, in short."""
+_BY_BOARD = "the board refused it"
 _NOT_PROVED = Proof(verified=False, proof="not looked at", hash=None)
 
 
@@ -60,8 +62,16 @@ class Attempt:
     running: str = ""
     reason: str = ""
     """Why it failed, in short, where that is known better than by the kind of its error."""
+    swapped: bool | None = None
+    """See `DfuReport.swapped`."""
     cut: str = ""
     """Where it was cut off on purpose; see `DfuReport.cut`."""
+    before: str = ""
+    """What ran before, in words; empty: not known."""
+    permanent: bool = False
+    """Whether the image is marked for good before it has run."""
+    pending: bool = False
+    """Whether an image that the application stages itself was seen pending."""
     broken: bool = False
 
     def begin(self, step: Step, *, needed: bool) -> Part:
@@ -73,7 +83,7 @@ class Attempt:
     def failed(self, error: NrfDfuError) -> None:
         """The update ended with an error: note in short how far it came; the error itself tells all."""
         self.broken = True
-        reason = self.reason or _REASONS.get(type(error), type(error).__name__)
+        reason = self.reason or _reason(error)
         part = self.parts[-1]
         if part.looked_at:  # it failed in the boot
             self.running = self.running or reason
@@ -81,7 +91,10 @@ class Attempt:
                 for one in self.parts:
                     one.proof = Proof(verified=False, proof=reason, hash=None) if one.step.name == APP else one.proof
             return
-        self.running = self.running or ("not started" if self.via == "staged" else "not booted")
+        if self.via == "staged":
+            refused_here = isinstance(error, UpdateRefused) and not error.by_board
+            self.running = self.running or ("left as it was" if refused_here else "not started")
+        self.running = self.running or "not booted"
         part.proof = Proof(verified=False, proof=reason, hash=None)
         unfinished = self.unit.unfinished
         if part.upload is None and unfinished is not None and unfinished.hash == part.step.image.hash:
@@ -102,6 +115,14 @@ class Attempt:
             if not part.step.network_core:
                 part.proof = proof
         self.parts[-1].notes.append(f"cut off on purpose by {cut.by} at {place}; then {runs}, by {cut.proof}")
+        self.parts[-1].notes.extend(cut.remarks)
+
+
+def _reason(error: NrfDfuError) -> str:
+    """Why an update failed, in short, by its error alone."""
+    if isinstance(error, UpdateRefused) and error.by_board:
+        return _BY_BOARD
+    return _REASONS.get(type(error), type(error).__name__)
 
 
 def report_of(attempt: Attempt) -> DfuReport:
@@ -133,7 +154,7 @@ def _report_one(attempt: Attempt, part: Part) -> DfuReport:
         rate=sent / seconds if seconds else 0.0,
         chunk=counters.largest_chunk,
         window=max(1, counters.window),
-        window_outcome=window_outcome(upload) if upload is not None else "",
+        window_outcome=window_outcome(upload, attempt.unit.memory) if upload is not None else "",
         retries=counters.retries,
         resyncs=counters.resyncs,
         trial_losses=counters.trial_losses,
@@ -141,6 +162,7 @@ def _report_one(attempt: Attempt, part: Part) -> DfuReport:
         via=attempt.via,
         swap=attempt.swap,
         confirmed=None if step.network_core else attempt.confirmed,
+        swapped=None if step.network_core else attempt.swapped,
         cut=attempt.cut,
         timeline=tuple(attempt.timeline.phases),
         notes=_notes(part, attempt.via),
@@ -184,6 +206,7 @@ def _notes(part: Part, via: str) -> tuple[str, ...]:
     notes = (
         [*part.notes] if upload.done else [*part.notes, f"{upload.acknowledged} of {upload.total} bytes were uploaded"]
     )
+    notes.extend(size_note(upload))
     if upload.resumed:
         notes.append("an upload broken off was taken up")
     if upload.counters.restarts:

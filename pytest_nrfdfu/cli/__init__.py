@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 __all__ = ["main"]
+
+_READER_GONE = 141
+"""Exit status: a shell's for a program that SIGPIPE ended (128 and its number)."""
 
 
 class _Command(NamedTuple):
@@ -72,14 +76,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (without the program's name); returns the exit status."""
+    """Run the command line `argv` (without the program's name); returns the exit status.
+
+    A command whose reader goes away (``| head``) ends there, and what it holds is released.
+    """
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         # Only what stands before the command is the parser's; a command's options are its own.
         parsed = _parser().parse_args(given[:1])
-        return _COMMANDS[parsed.command].run(given[1:])
+        status = _COMMANDS[parsed.command].run(given[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
     except SystemExit as stop:
         if stop.code is None or isinstance(stop.code, int):
             return stop.code or 0
         print(stop.code, file=sys.stderr)  # noqa: T201 - a program's message
         return 1
+    return status

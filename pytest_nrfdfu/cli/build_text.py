@@ -9,6 +9,8 @@ from typing import Any
 
 __all__ = ["render"]
 
+_UNSIGNED = ", with a hash and no signature (as of imgtool without --key): for a bootloader that checks none"
+
 _LABEL = 22
 """Width of the column of labels."""
 _HASH_SHOWN = 16
@@ -53,7 +55,7 @@ def _render_images(images: Sequence[Mapping[str, Any]], width: int) -> list[str]
         return ["", "images", "  none"]
     lines = []
     for image in images:
-        signature = f", signed ({image['signature']})" if image["signature"] else ", not signed"
+        signature = f", signed ({image['signature']})" if image["signature"] else _UNSIGNED
         upload = "none" if image["upload"] is None else str(image["upload"])
         lines += ["", f"image {image['name']}"]
         lines += _rows(

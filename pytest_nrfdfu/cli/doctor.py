@@ -2,7 +2,8 @@
 
 A part that fails does not stop those that do not need it. The board is reset a few times. Nothing in flash is changed,
 unless ``--measure-window`` asks for an upload of a build.
-Exit status 0 where all that was tried is fine, 1 where something is wrong, 2 for a wrong option or configuration.
+Exit status 0 where all that was tried is fine; 1 where something is wrong, or works and not as it should (a link that
+loses bytes, an entry that does not work although another does); 2 for a wrong option or configuration.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _windows(given: argparse.Namespace, unit: UnitConfig) -> Windows:
 
 
 def _exit_status(steps: Sequence[Step]) -> int:
-    return _WRONG if any(step.finding.status == "wrong" for step in steps) else 0
+    return _WRONG if any(step.finding.status in {"wrong", "warning"} for step in steps) else 0
 
 
 def _print_json(board: str, unit: UnitConfig | None, steps: Sequence[Step], bench: Bench | None) -> None:
@@ -114,6 +115,7 @@ def _print_json(board: str, unit: UnitConfig | None, steps: Sequence[Step], benc
         "unit": unit.name if unit is not None else None,
         "file": str(unit.file) if unit is not None else None,
         "ok": not _exit_status(steps),
+        "conclusion": conclusion(steps),
         "steps": [{"name": step.name, **step.finding._asdict(), "seconds": round(step.seconds, 3)} for step in steps],
         "window": bench.windows.outcome if bench is not None else None,
         "versions": _versions(bench),

@@ -12,11 +12,12 @@ from pytest_nrfdfu.bench.lease import held_back
 from pytest_nrfdfu.bench.simulator import Simulator
 from pytest_nrfdfu.board import ports
 from pytest_nrfdfu.board.chip_state import ChipState
+from pytest_nrfdfu.board.pin_look import PinLook
 from pytest_nrfdfu.board.power_error import PowerError
 from pytest_nrfdfu.board.recovery import Entered
 from pytest_nrfdfu.board.rig import Rig
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.cli.doctor_findings import Status
+from pytest_nrfdfu.cli.doctor_findings import Finding, Status
 from pytest_nrfdfu.cli.doctor_window import Windows
 from pytest_nrfdfu.cli.unit_keeper import keeper_of
 from pytest_nrfdfu.config import BoardConfig, UnitConfig
@@ -44,6 +45,12 @@ class Bench:
     statuses: dict[str, Status] = field(default_factory=dict)
     """Of the parts that were tried, by name."""
     chip: ChipState | None = None
+    pin: PinLook | None = None
+    """The recovery pin as the chip sees it; None: there is no line, or it could not be driven."""
+    line_finding: Finding | None = None
+    """What came of the line, where it is wrong."""
+    enters_without: str = ""
+    """The reset after which MCUboot answered without any entry; empty if it did not, or was not seen."""
     entered: Entered | None = None
     booted_by: str = ""
     """How the application was seen running; empty if it was not."""
@@ -85,7 +92,7 @@ class Bench:
         if part == "simulator":
             return source.simulated
         if part == "power":
-            return source.power is not None
+            return source.power is not None or source.simulated
         if part == "line":
             lines = (source.recovery.line, self.config.reset.line)
             return "gpio" in source.recovery.entry or any(line is not None for line in lines)
@@ -167,7 +174,8 @@ class Bench:
         """What a reset needs and this bench has not, in words."""
         rig = self.unit.rig
         if kind in _BY_PROBE:
-            return "" if self.statuses.get("chip identity") == "fine" else "the probe and the chip behind it"
+            works = self.statuses.get("chip identity") in {"fine", "warning"}
+            return "" if works else "the probe and the chip behind it"
         if kind == "line":
             return "" if "reset" in rig.line_names else "the reset line"
         if kind == "power":

@@ -1,4 +1,4 @@
-"""What the doctor says of one part of a bench: fine, skipped, unknown or wrong, what was seen, and what to do next."""
+"""What the doctor says of one part of a bench: fine, a warning, skipped, unknown or wrong; what was seen; a remedy."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Literal, NamedTuple
 from pytest_nrfdfu.board.advice import PROBE_CAUSES
 from pytest_nrfdfu.errors import NrfDfuError, ProbeError, RecoveryNotEntered
 
-__all__ = ["BLOCKED", "Finding", "Skipped", "Status", "Step", "finding_of"]
+__all__ = ["BLOCKED", "NOTHING_HEARD", "Finding", "Skipped", "Status", "Step", "finding_of"]
 
-Status = Literal["fine", "skipped", "unknown", "wrong"]
-"""Unknown: it was tried, and nobody can tell from here whether it worked."""
+Status = Literal["fine", "warning", "skipped", "unknown", "wrong"]
+"""Warning: it worked, and not as it should. Unknown: it was tried, and nobody can tell from here whether it worked."""
 BLOCKED = "blocked"
 """The cause of a part that was skipped because one that it needs does not work."""
+
+NOTHING_HEARD = "nothing-heard"
+"""The cause of a recovery that no entry could be tried for, where nothing came on the port either."""
 
 
 class Finding(NamedTuple):
@@ -57,10 +60,11 @@ _ADVICE = {
 }
 """What to do where the error itself does not say."""
 _REMEDY = re.compile(
-    r"[;.:] (?=(?:add|check|close|compare|find|give|install|is|look|name|on Debian|plug|run|set|start|use|wait)\b)",
+    r"[;.:] (?=(?:add|check|close|compare|find|give|install|is|look|name|on Debian|pip|plug|run|set|start|use|wait)\b)",
     re.IGNORECASE,
 )
 """Where the part of a message begins that says what to look at: messages end with it (see `errors`)."""
+_WAITED = re.compile(r"; waited [\d.]+ s for it$")
 
 
 def finding_of(step: str, error: NrfDfuError) -> Finding:
@@ -74,8 +78,17 @@ def finding_of(step: str, error: NrfDfuError) -> Finding:
         # Of one that hangs, only the process that was ended has anything to say.
         details = () if error.cause == "hangs" else (f"{seen.rstrip('.')}.",)
         return Finding("wrong", known.sentence, known.remedy, known.cause, details)
+    told, waited = _without_wait(told)
+    command = "run " if told.startswith("pip ") else ""
+    told = f"{command}{told}"
     advice = told[:1].upper() + told[1:] if told else _ADVICE.get(step, "")
-    return Finding("wrong", seen, advice, getattr(error, "cause", ""))
+    return Finding("wrong", f"{seen}{waited}", advice, getattr(error, "cause", ""))
+
+
+def _without_wait(told: str) -> tuple[str, str]:
+    """What to do, and apart from it how long a port was waited for (`Uart`), which belongs to what was seen."""
+    waited = _WAITED.search(told)
+    return (told, "") if waited is None else (told[: waited.start()], waited[0])
 
 
 def _apart(text: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """The parts of a bench in the order in which the doctor tries them, and what each trial shows.
 
-Nothing in flash is changed, unless a window is measured (`doctor_window`): the entry no-application, which may erase an
-image's header, only resets here.
+Nothing in flash is changed, unless a window is measured (`doctor_window`).
 """
 
 from __future__ import annotations
@@ -10,15 +9,21 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import Literal
 
 from pytest_nrfdfu.board.boot import banner_line, boot
-from pytest_nrfdfu.board.recovery import enter
+from pytest_nrfdfu.board.case import Case
+from pytest_nrfdfu.board.evidence import Attempt, Evidence
+from pytest_nrfdfu.board.pin_look import PinLook, look_at_pin
+from pytest_nrfdfu.board.recovery import from_recovery
+from pytest_nrfdfu.board.rules_rig import pin_does_not_follow, reset_driver
 from pytest_nrfdfu.board.trial import Trial
 from pytest_nrfdfu.cli.doctor_bench import Bench
 from pytest_nrfdfu.cli.doctor_findings import BLOCKED, Finding, Skipped, Step, finding_of
+from pytest_nrfdfu.cli.doctor_link import try_link
+from pytest_nrfdfu.cli.doctor_recovery import try_recovery
 from pytest_nrfdfu.cli.doctor_window import try_window
-from pytest_nrfdfu.config_types import Entry
-from pytest_nrfdfu.errors import BoardError, NrfDfuError, SmpError
+from pytest_nrfdfu.errors import BoardError, NrfDfuError, ProbeError, SmpError
 
 __all__ = ["PARTS", "tried"]
 
@@ -28,6 +33,11 @@ _DHCSR, _S_RESET_ST = 0xE000EDF0, 1 << 25
 """The sticky reset status, which reading clears (Armv8-M Architecture Reference Manual, DDI 0553)."""
 _LISTEN = 3.0
 """Seconds at most that a board gets to show its banner after a reset."""
+_ASK_EVERY, _ASK_FOR = 0.06, 0.18
+"""Seconds between requests after a reset, and after which is looked for the banner: the window in which a bootloader
+waits for a request (CONFIG_BOOT_SERIAL_WAIT_FOR_DFU) is half a second by default."""
+_LOOK = 0.02
+"""Seconds."""
 _HASH_SHOWN = 12
 """Digits of an image's hash."""
 _SHOWN = 70
@@ -55,7 +65,7 @@ def _blocked(bench: Bench, name: str) -> Finding | None:
     """Skipped, where a part that this one needs does not work."""
     for need in filter(bench.has, _NEEDS.get(name, ())):
         status = bench.statuses.get(need)
-        if status != "fine":
+        if status not in {"fine", "warning"}:
             why = "does not work" if status == "wrong" else "was not tried"
             return Finding("skipped", f"it needs the part {need!r}, which {why}", cause=BLOCKED)
     return None
@@ -141,7 +151,7 @@ def _chip(bench: Bench) -> Finding:
     if chip.readable or not barred:
         return Finding("fine", seen)
     return Finding(
-        "wrong" if len(barred) == len(entries) else "fine",
+        "wrong" if len(barred) == len(entries) else "warning",
         f"{seen}; the debugger cannot reach the registers that the entry {' and '.join(barred)} needs",
         "Use an entry that works on a locked chip (gpio, smp), or unlock it with your own tools, which erases it.",
         f"chip-{chip.application}",
@@ -158,23 +168,52 @@ def _line(bench: Bench) -> Finding:
         raise Skipped("no line is configured")
     if "recovery" not in names:
         return Finding("fine", "the reset line could be opened and is inactive")
-    try:
-        rig.set_line("recovery", asserted=True)
-        asserted = rig.line_level("recovery")
-    finally:
-        rig.set_line("recovery", asserted=False)
-    released = rig.line_level("recovery")
-    if asserted is False or released is True:
-        state = "asserted and reads inactive" if asserted is False else "released and still reads active"
+    look = bench.pin = _look(bench)
+    if look.line_level is False or look.line_level_released is True:
+        state = "asserted and reads inactive" if look.line_level is False else "released and still reads active"
         return Finding(
             "wrong",
             f"the recovery line was {state}",
             "Something else drives it, or it is shorted: look at the wire, and at active in [recovery.line].",
             "line-level",
         )
-    read_back = "read back as such" if asserted is not None else "which its driver cannot read back"
+    if look.low is False:
+        bench.line_finding = _does_not_follow(bench, look)
+        return bench.line_finding
+    read_back = "read back as such" if look.line_level is not None else "which its driver cannot read back"
     more = "; the reset line is inactive" if "reset" in names else ""
-    return Finding("fine", f"the recovery line was asserted and released, {read_back}{more}")
+    return Finding("fine", f"the recovery line was asserted and released, {read_back}{more}", *_of_the_pin(look))
+
+
+def _look(bench: Bench) -> PinLook:
+    """The line asserted and released, with a look at the pin where the probe can."""
+    try:
+        return look_at_pin(bench.unit, bench.chip)
+    except ProbeError:
+        return look_at_pin(bench.unit, None)
+
+
+def _does_not_follow(bench: Bench, look: PinLook) -> Finding:
+    """The diagnosis of a failed entry judges a pin that is high while the line is asserted; here it is told early."""
+    attempt = Attempt("gpio", None, "")
+    seen = Evidence([attempt], pin=look.pin, pin_low=look.low, pin_low_released=look.low_released)
+    advice = pin_does_not_follow(Case(seen, bench.config))
+    assert advice is not None
+    return Finding("wrong", advice.sentence, advice.remedy, advice.cause)
+
+
+def _of_the_pin(look: PinLook) -> tuple[str, str, tuple[str, ...]]:
+    """Advice, cause and details about a pin that follows its line, or was not looked at."""
+    if look.follows:
+        return "", "", (f"The pin that MCUboot looks at ({look.pin}) went low and high with it.",)
+    if look.low:
+        advice = f"{look.pin} reads low with the line released as well: it has no pull-up now, or something holds it."
+        return advice, "", ()
+    named = look.pin or "The pin that MCUboot looks at"
+    key = (
+        "" if look.pin else '; name it (pin = "P0.23" or what mcuboot-button0 is, in [recovery]), and a probe can look'
+    )
+    return "", "", (f"{named} was not looked at: {look.unread}{key}.",)
 
 
 def _reset(bench: Bench) -> Finding:
@@ -188,70 +227,39 @@ def _reset(bench: Bench) -> Finding:
         unit.rig.read32(_DHCSR)
     position = unit.console_uart.console.position
     Trial(unit).reset(kind)
-    banner = bench.statuses["port"] == "fine" and _banner(bench, position)
-    if readable and not unit.rig.read32(_DHCSR) & _S_RESET_ST and not banner:
+    heard = _heard(bench, position) if bench.statuses["port"] == "fine" else ""
+    if heard == "MCUboot":
+        bench.enters_without = kind
+    if readable and not unit.rig.read32(_DHCSR) & _S_RESET_ST and heard != "banner":
         return Finding(
             "wrong",
             f"a reset by {kind} was done, and the core was not reset",
-            "Look at the wire to nRESET, and that the probe is one that drives it; reset = 'ctrl-ap' or 'system' need"
-            " none, but MCUboot ignores its pin after them.",
+            f"Look at the wire from {reset_driver(kind)} to nRESET; reset = 'ctrl-ap' or 'system' need none, but"
+            " MCUboot ignores its pin after them.",
             "reset-not-connected",
         )
-    if banner:
+    if heard == "banner":
         return Finding("fine", f"{kind}; the application's banner came")
+    answers = "; MCUboot answered after it, without any entry" if heard else ""
     if readable:
-        return Finding("fine", f"{kind}; the core was reset, and no application showed a banner")
-    return Finding("unknown", f"{kind} was done; nothing was heard, so nobody can tell whether the board was reset")
+        return Finding("fine", f"{kind}; the core was reset{answers or ', and no application showed a banner'}")
+    return Finding("unknown", f"{kind} was done{answers}; nobody can tell from here whether the board was reset")
 
 
-def _banner(bench: Bench, position: int) -> bool:
-    """Whether the application's banner comes."""
+def _heard(bench: Bench, position: int) -> Literal["banner", "MCUboot", ""]:
+    """What comes after a reset without any entry: the banner, or, through a window for updates, MCUboot's answer."""
     unit = bench.unit
+    console, pattern = unit.console_uart.console, re.compile(unit.config.console.banner)
+    deadline = time.monotonic() + min(_LISTEN, unit.config.boot.timeout)
     with suppress(BoardError):
-        pattern = re.compile(unit.config.console.banner)
-        return unit.console_uart.console.wait_for(pattern, position, min(_LISTEN, unit.config.boot.timeout)) is not None
-    return False
-
-
-def _recovery(bench: Bench) -> Finding:
-    config, unit = bench.config, bench.unit
-    lacking = {entry: bench.lacks(entry) for entry in config.recovery.entry}
-    possible = tuple(entry for entry, missing in lacking.items() if not missing)
-    left_out = tuple(f"The entry {entry} was not tried: it needs {what}." for entry, what in lacking.items() if what)
-    if not possible:
-        raise Skipped(" ".join(left_out))
-    failed: dict[Entry, Finding] = {}
-    for entry in possible:
-        recovery = config.recovery.model_copy(update={"entry": (entry,), "allow_erase_header": False})
-        unit.config = config.model_copy(update={"recovery": recovery})
-        try:
-            bench.entered = enter(unit)
-        except BoardError as error:
-            failed[entry] = finding_of("recovery", error)
-        else:
-            break
-        finally:
-            unit.config = config
-    if bench.entered is None:
-        return _not_entered(failed, left_out)
-    passed = tuple(f"{entry} does not work: {found.seen} {found.advice}" for entry, found in failed.items())
-    seen = f"by {bench.entered.method}; MCUboot answered after {bench.entered.seconds:.2f} s"
-    return Finding("fine", seen, details=passed + left_out)
-
-
-def _not_entered(failed: Mapping[Entry, Finding], left_out: tuple[str, ...]) -> Finding:
-    """The conclusion of the first entry, those of the others, and what was seen: without what has a part of its own."""
-    first, *others = failed.values()
-    details = tuple(text for text in first.details if not text.startswith("The probe ("))
-    if not others:
-        return first._replace(details=details + left_out)
-    entry, *more = failed
-    conclusions = []
-    for other, found in zip(more, others, strict=True):
-        same = found.cause == first.cause
-        conclusions.append(f"{other}: the same." if same else f"{other}: {found.seen} {found.advice}")
-        details += tuple(text for text in found.details if text.startswith("Tried "))
-    return first._replace(seen=f"{entry}: {first.seen}", details=(*conclusions, *details, *left_out))
+        while time.monotonic() < deadline:
+            with suppress(SmpError):
+                states = unit.client.poll_images(_ASK_EVERY, min(deadline, time.monotonic() + _ASK_FOR))
+                if from_recovery(states, has_state=unit.profile.image_state):
+                    return "MCUboot"
+            if console.wait_for(pattern, position, _LOOK) is not None:
+                return "banner"
+    return ""
 
 
 def _images(bench: Bench) -> Finding:
@@ -307,8 +315,9 @@ PARTS: Mapping[str, Callable[[Bench], Finding]] = {
     "chip identity": _chip,
     "line": _line,
     "reset": _reset,
-    "recovery": _recovery,
+    "recovery": try_recovery,
     "image list": _images,
+    "link": try_link,
     "window": try_window,
     "leave recovery": _leave,
     "console": _console,
@@ -324,6 +333,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "reset": ("lease", "simulator"),
     "recovery": ("port",),
     "image list": ("recovery",),
+    "link": ("recovery",),
     "window": ("lease", "simulator"),
     "leave recovery": ("recovery",),
     "console": ("leave recovery",),

@@ -8,16 +8,17 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
-from pytest_nrfdfu.cli.doctor_findings import BLOCKED, Status, Step
+from pytest_nrfdfu.cli.doctor_findings import BLOCKED, NOTHING_HEARD, Status, Step
 
 __all__ = ["Writer", "conclusion"]
 
 _NAME, _STATUS = 15, 9
 """Widths of the columns of names and statuses."""
 _NARROWEST, _WIDEST = 60, 110
-_COLOURS: Mapping[Status, str] = {"fine": "32", "skipped": "33", "unknown": "33", "wrong": "31;1"}
-"""SGR parameters (ECMA-48): green, yellow, bold red."""
+_COLOURS: Mapping[Status, str] = {"fine": "32", "warning": "33;1", "skipped": "33", "unknown": "33", "wrong": "31;1"}
+"""SGR parameters (ECMA-48): green, yellow, bold yellow, bold red."""
 _ALL_FINE = "Everything that was tried is fine."
+_PROBE_IS_GONE = frozenset({"probe-unplugged", "probe-not-found"})
 _BACK = "\r\x1b[K"
 """To the beginning of the line, and clear it."""
 
@@ -88,16 +89,42 @@ class Writer:
 
 def conclusion(steps: Sequence[Step]) -> str:
     """What to make of all parts, and those that have no line of their own."""
-    wrong = [step.name for step in steps if step.finding.status == "wrong"]
+    names = {status: [step.name for step in steps if step.finding.status == status] for status in _COLOURS}
+    wrong, doubtful = names["wrong"], names["warning"]
     blocked = [step.name for step in steps if step.finding.cause == BLOCKED]
-    unknown = [step.name for step in steps if step.finding.status == "unknown"]
     told = ""
     if blocked:
         why = "does not work" if wrong else "was not tried, or is not known to work"
         told += f"Not tried, because what they need {why}: {', '.join(blocked)}. "
+    if wrong or doubtful:
+        return f"{told}{together(steps)}{_what_next(steps, wrong, doubtful)}"
+    not_known = f" Not known: {', '.join(names['unknown'])}." if names["unknown"] else ""
+    return f"{told}Everything else that was tried is fine.{not_known}" if told or not_known else _ALL_FINE
+
+
+def _what_next(steps: Sequence[Step], wrong: Sequence[str], doubtful: Sequence[str]) -> str:
+    """Where to begin, in the order of the bench: what comes later may follow from it."""
     if not wrong:
-        not_known = f" Not known: {', '.join(unknown)}." if unknown else ""
-        return f"{told}Everything else that was tried is fine.{not_known}" if told or not_known else _ALL_FINE
-    if len(wrong) == 1:
-        return f"{told}Do what stands behind the arrow, then run this again."
-    return f"{told}{len(wrong)} parts are wrong: begin with the first, {wrong[0]}, then run this again."
+        works = "works, and not as it should" if len(doubtful) == 1 else "work, and not as they should"
+        return f"This {works}: {', '.join(doubtful)}. Do what stands behind the arrow, then run this again."
+    if len(wrong) + len(doubtful) == 1:
+        return "Do what stands behind the arrow, then run this again."
+    first = next(step.name for step in steps if step.name in {*wrong, *doubtful})
+    counted = f"{len(wrong)} parts are wrong" if len(wrong) > 1 else "1 part is wrong"
+    also = f", and not as it should be: {', '.join(doubtful)}" if doubtful else ""
+    return f"{counted}{also}. Begin with the first, {first}, then run this again."
+
+
+def together(steps: Sequence[Step]) -> str:
+    """What two parts show that neither shows alone, as a sentence with a space behind it; empty if there is nothing."""
+    findings = {step.name: step.finding for step in steps}
+    if "probe" not in findings or findings["probe"].cause not in _PROBE_IS_GONE:
+        return ""
+    port, recovery = findings.get("port"), findings.get("recovery")
+    silent = recovery is not None and recovery.cause in {"silence", NOTHING_HEARD}
+    if silent or (port is not None and port.status == "wrong"):
+        return (
+            "Probe and UART are both silent, and a DK has both on one USB cable and supply: look at those first (SW8 on"
+            " the nRF5340 DK). "
+        )
+    return ""

@@ -15,11 +15,13 @@ from pytest_nrfdfu.board.limits import no_window
 from pytest_nrfdfu.board.plan import Step, plan
 from pytest_nrfdfu.board.session import Recovery
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.board.window_memory import Known, WindowMemory
+from pytest_nrfdfu.board.upload_words import HOW_TO_MEASURE, next_trial
+from pytest_nrfdfu.board.window_memory import NO_TRIAL, Known, WindowMemory
 from pytest_nrfdfu.cli.doctor_findings import Finding, Skipped
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.errors import ImageError
 from pytest_nrfdfu.image.build import APP, Build
+from pytest_nrfdfu.smp.console import FRAME_OVERHEAD
 from pytest_nrfdfu.smp.regulator import TRIAL_BYTES, Verdict
 from pytest_nrfdfu.smp.upload import Upload
 
@@ -30,7 +32,6 @@ __all__ = ["Windows", "app_step", "try_window"]
 
 _MOST_UPLOADS = 16
 """Of one small image, until a trial's bytes are together: each erases the same pages again."""
-_HOW = "nrfdfu doctor --measure-window --build PATH"
 
 
 @dataclass(slots=True)
@@ -53,6 +54,9 @@ class Windows:
             "window": known.window,
             "full": known.full,
             "losses": known.losses,
+            "failures": known.failures,
+            "when": known.when or None,
+            "uploads_until_next_trial": known.held_back,
             "receive_size": known.receive_size,
             "holds_for": unit.memory_key,
             "file": str(self.file) if self.file is not None else None,
@@ -81,14 +85,13 @@ def try_window(bench: Bench) -> Finding:
     if windows.build is None:
         known = windows.note(unit)
         seen = no_window(unit.config, unit.profile) or _remembered(unit.config, known)
-        return Finding("fine", seen, details=_otherwise(unit))
+        return Finding("fine", f"{seen}{_size(known)}", details=_otherwise(unit))
     if bench.entered is None:
         raise Skipped("to measure a window the board must be in recovery")
     reckon_with(unit, windows.build)
     reason = no_window(unit.config, unit.profile)
     if reason is not None:
-        windows.note(unit)
-        raise Skipped(reason)
+        raise Skipped(f"{reason}{_size(windows.note(unit))}")
     try:
         return _measured(bench, app_step(windows.build, unit.config))
     finally:
@@ -99,13 +102,24 @@ def _remembered(config: BoardConfig, known: Known) -> str:
     asked = config.bootloader.window
     if asked != "auto":
         return f"window = {asked} in [bootloader] holds, whatever was measured"
-    size = f"; the bootloader takes requests of {known.receive_size} bytes" if known.receive_size else ""
     what = "a full window (flow control)" if known.full else "a window"
     if known.window == "clean":
-        return f"measured: {what} of 2 chunks lost nothing, and uploads use it{size}"
+        return f"measured: {what} of 2 chunks lost nothing, and uploads use it"
     if known.window == "lossy":
-        return f"measured: {what} lost something, so uploads send one chunk at a time; {_HOW} tries it again{size}"
-    return f"not measured: the next upload of {TRIAL_BYTES >> 10} KiB or more tries a window, or {_HOW} does{size}"
+        when = f" on {known.when}" if known.when else ""
+        return f"measured: {what} lost something{when}, so uploads send one chunk at a time; {next_trial(known)}"
+    return f"not measured: the next upload of {TRIAL_BYTES >> 10} KiB or more tries a window, or {HOW_TO_MEASURE} does"
+
+
+def _size(known: Known) -> str:
+    """The receive size that was found, whatever is done about windows."""
+    if known.receive_size is None:
+        return ""
+    when = f", found on {known.size_when}" if known.size_when else ""
+    return (
+        f"; the bootloader takes requests of {known.receive_size - FRAME_OVERHEAD} bytes{when}: say receive_size ="
+        f" {known.receive_size} in [bootloader]"
+    )
 
 
 def _otherwise(unit: Unit) -> tuple[str, ...]:
@@ -119,7 +133,7 @@ def _otherwise(unit: Unit) -> tuple[str, ...]:
 def _measured(bench: Bench, step: Step) -> Finding:
     """Upload on trial, whatever is configured or remembered, until the trial has an outcome."""
     unit, config = bench.unit, bench.unit.config
-    unit.memory.note(unit.memory_key, window="unknown", losses=0, carried=0)
+    unit.memory.note(unit.memory_key, **NO_TRIAL, receive_size=None, size_when="")
     unit.config = config.model_copy(update={"bootloader": config.bootloader.model_copy(update={"window": "auto"})})
     entered = bench.entered
     assert entered is not None
@@ -150,8 +164,8 @@ def _trial(bench: Bench, recovery: Recovery, step: Step) -> Finding:
     if verdict is Verdict.LOSSY:
         seen = f"a window of {upload.counters.window} chunks lost something; uploads send one chunk at a time"
         return Finding("fine", seen, "It may have been the link: measure again. What is remembered is the last.")
-    file = bench.windows.file
-    kept = f"Remembered in {file}." if bench.unit.memory.written else f"NOT remembered: {file} cannot be written."
+    memory = bench.unit.memory
+    kept = f"NOT remembered: {memory.not_kept}." if memory.not_kept else f"Remembered in {bench.windows.file}."
     times = "" if uploads == 1 else f" in {uploads} uploads"
     return Finding(
         "fine",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_nrfdfu.config import UnitConfig
+    from pytest_nrfdfu.config import Catalogue, UnitConfig
 
 __all__ = ["describe", "main"]
 
@@ -27,12 +27,11 @@ def main(arguments: Sequence[str]) -> int:
 
     given = _parser().parse_args(arguments)
     try:
-        units = list(_units(given.config))
         if given.action is None:
-            found = [describe(unit) for unit in units]
+            found = [describe(unit) for unit in _units(given.config)]
             _print(json.dumps({"units": found}, indent=2) if given.json else _table(found))
         else:
-            unit = _named(given.unit, units)
+            unit = _named(given.unit, given.config)
             note = _hold(unit, given.reason) if given.action == "hold" else _release(unit)
             _print(json.dumps(describe(unit), indent=2) if given.json else _line(describe(unit)))
             if note:
@@ -71,22 +70,50 @@ def _units(config: Path | None) -> Iterator[UnitConfig]:
     from pytest_nrfdfu.config import Catalogue, shipped_configs
 
     own = config_folders(config, Path.cwd(), shipped_configs())[0]
-    catalogue = Catalogue([own])
+    yield from _in(Catalogue([own]))
+
+
+def _in(catalogue: Catalogue) -> Iterator[UnitConfig]:
     for board in catalogue.boards:
         for _, units in catalogue.find(board):
             yield from units
 
 
-def _named(name: str, units: Sequence[UnitConfig]) -> UnitConfig:
-    from pytest_nrfdfu.bench.identity import is_unlimited
+def _named(name: str, config: Path | None) -> UnitConfig:
+    """The unit that is called `name`; the suite's own ones come first, as for pytest and `nrfdfu doctor`."""
+    from pytest_nrfdfu.bench.choice import catalogue
     from pytest_nrfdfu.errors import ConfigError
 
-    limited = [unit for unit in units if not is_unlimited(unit) and unit.config.labgrid is None]
-    found = [unit for unit in limited if name in {unit.id, unit.name}]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(unit.name for unit in found or limited) or "none"
-    raise ConfigError(f"{name!r} means {len(found) or 'no'} units; write BOARD:ID, one of: {known}")
+    own = list(_units(config))
+    everywhere = list(_in(catalogue(config, Path.cwd())))
+    for units in (own, everywhere):
+        meant = [unit for unit in units if name in {unit.id, unit.name, unit.config.board}]
+        found = [unit for unit in meant if _why_not(unit) is None]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ConfigError(f"{name!r} means {len(found)} units; name one of them: {_names(found)}")
+        if meant:
+            raise ConfigError(f"{name!r}: {meant[0].name} {_why_not(meant[0])}")
+    known = [unit for unit in own if _why_not(unit) is None]
+    others = [unit for unit in everywhere if _why_not(unit) is None and unit not in known]
+    beside = f"; beside them, in other files: {_names(others)}" if others else ""
+    raise ConfigError(f"{name!r} means no unit; write BOARD:ID, one of: {_names(known) or 'none'}{beside}")
+
+
+def _why_not(unit: UnitConfig) -> str | None:
+    """Why a unit can neither be held back nor released here; None if it can."""
+    from pytest_nrfdfu.bench.identity import is_unlimited
+
+    if is_unlimited(unit):
+        return "is simulated: every process starts its own, so there is nothing to hold back"
+    if unit.config.labgrid is not None:
+        return "is one of labgrid's places: its coordinator gives it out, so take the place out there"
+    return None
+
+
+def _names(units: Sequence[UnitConfig]) -> str:
+    return ", ".join(unit.name for unit in units)
 
 
 def _hold(unit: UnitConfig, reason: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pytest_nrfdfu.bench.choice import choose, config_folders
-from pytest_nrfdfu.config import Catalogue, UnitConfig, shipped_configs
+from pytest_nrfdfu.bench.choice import catalogue, choose
+from pytest_nrfdfu.config import UnitConfig
 from pytest_nrfdfu.errors import ConfigError
 
 __all__ = ["add_options", "find_unit"]
@@ -24,8 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def find_unit(board: str, config: Path | None) -> UnitConfig:
     """The one unit that `board` means; ConfigError, with the units known, if that is none or several."""
-    here = Path.cwd()
-    found = choose([board], Catalogue(config_folders(config, here, shipped_configs())))
+    found = choose([board], catalogue(config, Path.cwd()))
     units = {unit.name: unit for choice in found for unit in choice.units}
     if len(units) > 1:
         raise ConfigError(f"--board {board} means {len(units)} units; name one of them: {', '.join(units)}")

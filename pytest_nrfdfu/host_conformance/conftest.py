@@ -139,8 +139,10 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     terminalreporter.section(f"host under test: {asked(config, 'target_command').value or 'started by hand'}")
     for _, check, word, seen in lines:
         terminalreporter.write_line(f"{word:5}  {check:{_WIDTH}} {seen}".rstrip())
-    right = sum(word == "right" for _, _, word, _ in lines)
-    terminalreporter.write_line(f"{right} of {len(lines)} right")
+    words = [word for _, _, word, _ in lines]
+    tested = any(word != _RESULTS["skipped"] for word in words)
+    result = f"{words.count(_RESULTS['passed'])} of {len(words)} right"
+    terminalreporter.write_line(result if tested else "nothing was tested: no host was given")
 
 
 def _seen(report: Any, properties: dict[str, Any]) -> str:

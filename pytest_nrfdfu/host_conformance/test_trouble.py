@@ -115,5 +115,7 @@ def test_corrupted_image(host: Host, recovery_target: RecoveryTarget, image: Bui
     if recovery_target.holds(image):
         saw("it uploaded the image again")
         return
+    uploads = Observed(recovery_target.capture).uploads
+    assert len(uploads) >= _NTH, f"it uploaded too little to be corrupted, {len(uploads)} chunks: {run}"
     assert run.ended, f"it did not come to an end in {host.timeout:g} s: {run}"
     assert run.failed, "every response had rc 0, so it took the update for good; the image list has no such image"

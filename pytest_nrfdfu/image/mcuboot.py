@@ -71,6 +71,9 @@ _VECTOR_TABLE_ALIGNMENT = 0x80
 """The vector table register of the Cortex-M33 has no lower bits (Armv8-M Architecture Reference Manual, VTOR)."""
 _NETWORK_CORE_FLASH = range(0x0100_0000, 0x0104_0000)
 """nRF5340 product specification, memory map of the network core."""
+_FLASHES = (range(0x10_0000), _NETWORK_CORE_FLASH, range(0x1000_0000, 0x1800_0000))
+"""Where code may stand: both cores' flash, and the external one (nRF5340 product specification, memory maps; QSPI XIP).
+"""
 _SHOWN = 8
 
 
@@ -330,6 +333,8 @@ def _cause(reset: int, header: ImageHeader, slot: range) -> str:
     """Why a reset vector may lie outside the body."""
     if reset in _NETWORK_CORE_FLASH and slot.start not in _NETWORK_CORE_FLASH:
         return "It lies in the network core's flash: this is an image for the other core"
+    if not any(reset in flash for flash in _FLASHES):
+        return "No flash is there, so its body is no firmware of an nRF5340: it does not begin with a vector table"
     if reset < header.img_size:
         return "It seems linked at 0: build it with CONFIG_BOOTLOADER_MCUBOOT=y"
     if reset in slot:

@@ -26,6 +26,7 @@ from pytest_nrfdfu.plugin.options import (
     add_options,
     asked,
     folder,
+    moved_root,
     number,
     select,
 )
@@ -67,11 +68,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RETIRE_AFTER] = int(number(config, "retire_after", _RETIRE_AFTER))
     config.stash[RECORD] = folder(config, "record")
     config.stash[TRACE] = folder(config, "trace")
+    _tell_of_rootdir(config)
     selection = select(config)
     if asked(config, "require_board").value and not (selection and selection.boards):
         raise pytest.UsageError(
             "--nrfdfu-require-board: this run needs --board NAME (or NRFDFU_BOARD, or nrfdfu_board in the ini file)"
         )
+
+
+def _tell_of_rootdir(config: pytest.Config) -> None:
+    """Warn where the value of an option has moved the rootdir; UsageError where warnings are errors."""
+    wandered = moved_root(config)
+    if wandered is None:
+        return
+    try:
+        config.issue_config_time_warning(pytest.PytestConfigWarning(wandered.in_words(config)), stacklevel=2)
+    except pytest.PytestConfigWarning as warning:
+        raise pytest.UsageError(str(warning)) from None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

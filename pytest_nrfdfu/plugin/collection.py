@@ -5,7 +5,9 @@ Hooks of the plugin; they work on the selection that `pytest_nrfdfu.plugin.optio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from pytest_nrfdfu.image.build import Build
 
 T = TypeVar("T")
+
+_ALIKE = 0.8
+"""How much alike two names are that may be meant for one (`difflib.SequenceMatcher.ratio`): a letter or two differ."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -81,11 +86,9 @@ def _boards_for(node: pytest.Item, selection: Selection) -> list[Choice]:
 
 
 def _builds_for(node: pytest.Item, selection: Selection) -> list[Build]:
-    from fnmatch import fnmatchcase
-
     builds = list(selection.builds)
     for mark in _markers(node, "build"):
-        builds = [build for build in builds if any(fnmatchcase(build.name, pattern) for pattern in mark.args)]
+        builds = [build for build in builds if any(fnmatch.fnmatchcase(build.name, pattern) for pattern in mark.args)]
     return builds
 
 
@@ -98,7 +101,43 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
     if selection is not None:
+        _warn_of_names(items, selection)
         items.sort(key=lambda item: _place(item, selection))
+
+
+def _warn_of_names(items: Sequence[pytest.Item], selection: Selection) -> None:
+    """Warn of boards in markers that are probably misspelt: their tests would never run, and nobody be told.
+
+    UsageError where warnings are errors.
+    """
+    told: set[str] = set()
+    for item in items:
+        for name in _misspelt(item, selection):
+            if name in told:
+                continue
+            told.add(name)
+            try:
+                item.warn(pytest.PytestWarning(_unknown(name, selection)))
+            except pytest.PytestWarning as warning:
+                raise pytest.UsageError(f"{item.nodeid}: {warning}") from None
+
+
+def _misspelt(item: pytest.Item, selection: Selection) -> Iterator[str]:
+    """The boards in markers of a test that uses boards which no configuration knows, and one is called much alike."""
+    if not selection.known or BOARD_PARAM not in getattr(item, "fixturenames", []):
+        return
+    for mark in item.iter_markers("board"):
+        for name in mark.args:
+            if not fnmatch.filter(selection.known, name) and _near(name, selection):
+                yield name
+
+
+def _near(name: str, selection: Selection) -> str | None:
+    return next(iter(difflib.get_close_matches(name, sorted(selection.known), 1, _ALIKE)), None)
+
+
+def _unknown(name: str, selection: Selection) -> str:
+    return f'@pytest.mark.board("{name}"): no configuration knows it; did you mean {_near(name, selection)!r}?'
 
 
 def _params(item: pytest.Item) -> Mapping[str, object]:
@@ -114,7 +153,8 @@ def _reason_to_skip(item: pytest.Item, selection: Selection | None) -> str | Non
     if BOARD_PARAM in names and not boards:
         return NEEDS_BOARD
     if selection is not None and boards and not _fits(item, BOARD_PARAM, _boards_for, selection):
-        return f"is for {_wanted(item, 'board')}, and selected is {', '.join(choice.label for choice in boards)}"
+        told = "".join(f"; {_unknown(name, selection)}" for name in _misspelt(item, selection))
+        return f"is for {_wanted(item, 'board')}, and selected is {', '.join(choice.label for choice in boards)}{told}"
     if BUILD_PARAM in names and not builds:
         return NEEDS_BUILD
     if selection is not None and builds and not _fits(item, BUILD_PARAM, _builds_for, selection):

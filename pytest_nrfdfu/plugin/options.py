@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pytest
 
 from pytest_nrfdfu.errors import NrfDfuError
+from pytest_nrfdfu.plugin.rootdir import Moved, moved
 from pytest_nrfdfu.report import SELECTION
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "add_options",
     "asked",
     "folder",
+    "moved_root",
     "number",
     "select",
     "target_settings",
@@ -33,6 +35,7 @@ LEASE_TIMEOUT: pytest.StashKey[float] = pytest.StashKey()
 RETIRE_AFTER: pytest.StashKey[int] = pytest.StashKey()
 """Of the config: failures of category bench in a row after which a unit is not used any more; 0: never."""
 
+_BY_HAND = "--nrfdfu-target-uart PORT instead)"
 Kind = Literal["linelist", "string", "bool", "path", "number"]
 _OPTIONS: Mapping[str, tuple[Kind, str]] = {
     "board": (
@@ -61,7 +64,7 @@ _OPTIONS: Mapping[str, tuple[Kind, str]] = {
     "target_baudrate": ("number", "baud rate of `recovery_target` (default: 115200)"),
     "target_command": (
         "string",
-        "the host that pytest_nrfdfu.host_conformance tests (by hand without it); {port}, {image}, ... are filled in",
+        "the host that pytest_nrfdfu.host_conformance tests; {port}, {image}, ... are filled in (by hand: " + _BY_HAND,
     ),
     "target_timeout": ("number", "seconds for one update of the host under test (default: 60)"),
 }
@@ -84,7 +87,7 @@ REFLASH_WAYS = ("auto", "always", "never")
 def add_options(parser: pytest.Parser) -> None:
     """Command line and ini options."""
     group = parser.getgroup("nrfdfu", "firmware update of nRF5340 boards")
-    short = os.environ.get("NRFDFU_SHORT_OPTIONS", "1") != "0"
+    short = _short()
     for name, (kind, text) in _OPTIONS.items():
         ini: Any = kind if kind in {"linelist", "bool"} else "string"
         parser.addini(f"nrfdfu_{name}", text, type=ini, default=None)
@@ -129,6 +132,17 @@ def asked(config: pytest.Config, name: str) -> Asked:
         return Asked(text.strip().lower() in {"1", "true", "yes", "on"} if kind == "bool" else text, here)
     folder = config.inipath.parent if config.inipath else config.rootpath
     return Asked(config.getini(f"nrfdfu_{name}"), folder, by_ini=True)
+
+
+def moved_root(config: pytest.Config) -> Moved | None:
+    """Whether the value of an option here has moved pytest's rootdir; None if not."""
+    short = [f"--{name}" for name, (kind, _) in _OPTIONS.items() if kind == "linelist"] if _short() else []
+    return moved(config, {*short, *("--nrfdfu-" + name.replace("_", "-") for name in _OPTIONS)})
+
+
+def _short() -> bool:
+    """Whether --board and --build are options of this plugin."""
+    return os.environ.get("NRFDFU_SHORT_OPTIONS", "1") != "0"
 
 
 def number(config: pytest.Config, name: str, default: float) -> float:
@@ -187,11 +201,12 @@ def _select(config: pytest.Config) -> Selection | None:
         return None
     from pytest_nrfdfu.bench.selection import resolve
 
+    wandered = moved_root(config)
     return resolve(
         boards.value or (),
         builds.value or (),
         config=asked(config, "config").path,
-        root=config.rootpath,
+        root=config.rootpath if wandered is None else wandered.root,
         cwd=builds.folder,
         start=config.invocation_params.dir,
         key=asked(config, "key").path,

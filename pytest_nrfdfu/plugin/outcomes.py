@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+import shutil
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["ExitStatus"]
 
 _BENCH = "bench"
+_CAUSE = "nrfdfu_cause"
+"""The attribute of a test's report that says, in short, what was the matter with the bench."""
+_CAUSES = 8
+"""What was the matter is told of so many at most, those first that most tests met."""
 _REASON = 300
 """Characters of an error that are kept as the reason."""
 
@@ -74,8 +80,9 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and item.stash.get(_FAILED, None) is None:
         error = call.excinfo.value if call.excinfo is not None else None
-        reason = _in_short(error)
-        item.stash[_FAILED] = _Failure(category_of(error), reason)
+        failure = item.stash[_FAILED] = _Failure(category_of(error), _in_short(error))
+        if failure.category == _BENCH:
+            vars(report)[_CAUSE] = failure.reason  # pytest-xdist hands all of a report's attributes to the controller
     if report.when == "call":
         item.stash[_RAN] = report.passed
     if report.when == "teardown":
@@ -118,6 +125,8 @@ class _Tally:
     other: int = 0
     tested: bool = False
     """Whether the body of a test has had a board."""
+    causes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Reports of bench trouble by unit (of several, by commas) and what was the matter."""
 
 
 _TALLY: pytest.StashKey[_Tally] = pytest.StashKey()
@@ -146,6 +155,9 @@ class _Counter:
             bench = dict(report.user_properties).get(CATEGORY) == _BENCH
             self._tally.bench += bench
             self._tally.other += not bench
+            cause = getattr(report, _CAUSE, None)
+            if cause is not None:
+                self._tally.causes[facts["unit"] if facts is not None else "", str(cause)] += 1
 
 
 @pytest.hookimpl(trylast=True)
@@ -174,7 +186,25 @@ def _status(config: pytest.Config, tally: _Tally, status: int) -> ExitStatus | N
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    """Say what the exit status means, where it is not one of pytest's."""
+    """Say what was the matter with the bench, and what the exit status means, where it is not one of pytest's."""
+    _write_causes(terminalreporter, config)
     status = config.stash.get(_STATUS, None)
     if status is not None:
         terminalreporter.write_line(f"nrfdfu: exit status {status.value}: {_MEANING[status]}")
+
+
+def _write_causes(reporter: TerminalReporter, config: pytest.Config) -> None:
+    """What was the matter with which unit, at the end of a run; of a retired one, its retirement tells it."""
+    from pytest_nrfdfu.report.results import RUN, Run
+    from pytest_nrfdfu.report.shorten import in_lines
+
+    retired = config.stash.get(RUN, Run()).retired
+    tally = config.stash.get(_TALLY, _Tally())
+    causes = [item for item in tally.causes.most_common() if item[0][0] not in retired]
+    for (unit, cause), count in causes[:_CAUSES]:
+        name = "" if not unit or cause.startswith((f"{unit}:", f"{unit} ")) else f"{unit}: "
+        again = f" ({count} times)" if count > 1 else ""
+        text = f"bench: {name}{cause}{again}"
+        reporter.write_line(in_lines(text, shutil.get_terminal_size().columns) if reporter.isatty else text)
+    if len(causes) > _CAUSES:
+        reporter.write_line(f"bench: and {len(causes) - _CAUSES} more, with the tests above")

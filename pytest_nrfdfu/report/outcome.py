@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_nrfdfu.errors import NrfDfuError
 from pytest_nrfdfu.report.categories import NOTHING_FAILED, OTHER_CATEGORY
 from pytest_nrfdfu.report.keys import BOARDS, CATEGORY, PENDING, SELECTION, STARTED, TRACE, UPDATES, Facts, attach
+from pytest_nrfdfu.report.repeats import folded
+from pytest_nrfdfu.report.trials import ends_trial, take_end
 
 if TYPE_CHECKING:
     import pytest
@@ -23,10 +25,14 @@ _CONSOLE_LINES = 150
 
 
 def remember(item: pytest.Item, report: DfuReport) -> None:
-    """Keep a report for the summary, and as properties of its test."""
+    """Keep a report for the summary, and as properties of its test; the end of a trial is told with its update."""
     result = {"test": item.nodeid, **report.to_json()}
     item.config.stash.setdefault(PENDING, []).append(result)
-    item.stash.setdefault(UPDATES, []).append(result)
+    updates = item.stash.setdefault(UPDATES, [])
+    if ends_trial(result):
+        take_end(updates, result)
+        return
+    updates.append(result)
     properties: dict[str, object] = {
         "unit": report.unit,
         "build": report.build,
@@ -86,7 +92,7 @@ def _facts(item: pytest.Item, boards: Sequence[Board]) -> Facts:
     names = [board.unit for board in boards] or [update["unit"] for update in updates]
     if not names and choice is not None:  # no unit could be opened
         names = [choice.units[0].name if len(choice.units) == 1 else choice.label]
-    builds = [build.name] if build is not None else [update["build"] for update in updates]
+    builds = [build.name] if build is not None else [update["build"] for update in updates if update["build"]]
     return {
         "unit": ", ".join(dict.fromkeys(names)),
         "build": ", ".join(dict.fromkeys(builds)),
@@ -144,10 +150,10 @@ def _attachments(item: pytest.Item, when: str, board: Board) -> Iterator[tuple[s
     timed = console.timed_lines
     if any(line.text.strip() for line in timed):
         lines = [f"{line.time:9.3f} s {line.text}" if verbosity > 0 else line.text for line in timed]
-        yield f"Captured log {board.unit} console {when}", "\n".join(lines if verbosity > 1 else _end_of(lines))
+        yield f"Captured log {board.unit} console {when}", "\n".join(lines if verbosity > 1 else _end_of(folded(lines)))
     exchanges = board.exchanges(since=item.stash.get(STARTED, 0.0), last=_EXCHANGES)
     if exchanges:
-        yield f"Captured log {board.unit} SMP {when}", "\n".join(exchanges)
+        yield f"Captured log {board.unit} SMP {when}", "\n".join(exchanges if verbosity > 1 else folded(exchanges))
 
 
 def _end_of(lines: Sequence[str]) -> Sequence[str]:

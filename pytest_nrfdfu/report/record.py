@@ -1,7 +1,8 @@
 """A run's record: one file of JSON lines, written while the run goes, so that a killed run leaves a readable one.
 
-The first line is of kind ``run``, then ``test`` and ``update`` in the order in which they ended, the last ``end``. A
-record without ``end`` is that of a run that was killed.
+The first line is of kind ``run``, then ``test`` and ``update`` in the order in which they ended, with ``confirm`` and
+``revert`` where an image on trial was kept or taken back afterwards; the last is ``end``. A record without ``end`` is
+that of a run that was killed.
 """
 
 from __future__ import annotations

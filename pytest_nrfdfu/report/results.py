@@ -13,6 +13,7 @@ import pytest
 from pytest_nrfdfu.report.categories import CRASHED, NOTHING_FAILED
 from pytest_nrfdfu.report.keys import CATEGORY, PENDING, POOL, RECORD, RESULTS, SELECTION, attached
 from pytest_nrfdfu.report.shorten import plain, some_lines
+from pytest_nrfdfu.report.trials import REVERT, ends_trial, take_end
 
 if TYPE_CHECKING:
     from pytest_nrfdfu.report.record import Recorder
@@ -131,7 +132,7 @@ def begin(config: pytest.Config) -> None:
 
 def _held(config: pytest.Config) -> dict[str, str]:
     pool = config.stash.get(POOL, None)
-    return {unit.name: unit.holds for unit in pool.held} if pool is not None else {}
+    return pool.holds if pool is not None else {}
 
 
 def _retired(config: pytest.Config) -> dict[str, str]:
@@ -182,6 +183,11 @@ class Results:
             self._ended(self._tests.pop((report.nodeid, worker)))
 
     def _keep(self, update: dict[str, Any]) -> None:
+        if ends_trial(update):
+            if not take_end(self._updates, update) or update["via"] == REVERT:
+                self._updates.append(update)
+            self._write(update["via"], update)
+            return
         self._updates.append(update)
         self._write("update", update)
 
@@ -209,8 +215,15 @@ class Results:
         sent = cast("Mapping[str, Any]", getattr(node, "workeroutput", {}).get(_SENT, {}))
         for update in sent.get("updates", ()):
             self._keep(update)
-        self._run.holds |= sent.get("holds", {})
+        self._take_holds(sent.get("holds", {}))
         self._run.retired |= sent.get("retired", {})
+
+    def _take_holds(self, holds: Mapping[str, str]) -> None:
+        """What a worker says of its units; one that had a unit later need not know what an earlier one proved."""
+        from pytest_nrfdfu.bench.known import after
+
+        known = self._run.holds
+        known |= {name: after(known.get(name), now) for name, now in holds.items()}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:

@@ -42,7 +42,7 @@ def _row(result: dict[str, Any]) -> tuple[str, ...]:
     uploaded = result["bytes"]
     return (
         result["unit"],
-        result["build"],
+        result["build"] or "-",
         result["image"],
         result["version"],
         (result["hash"] or "-")[:HASH_DIGITS],
@@ -60,6 +60,7 @@ def _via(result: dict[str, Any]) -> str:
     """Which way it came, and what became of it where it was on trial."""
     confirmed = result.get("confirmed")
     kept = "" if confirmed is None else ", confirmed" if confirmed else ", on trial"
+    kept += ", reverted" if result.get("reverted") else ""
     swap = f"{result['swap']}{kept}" if result.get("swap") else ""
     cut = f"cut off at {result['cut']}" if result.get("cut") else ""
     more = ", ".join(part for part in (swap, cut) if part)
@@ -96,10 +97,11 @@ def _write_updates(reporter: TerminalReporter, results: list[dict[str, Any]]) ->
     else:
         _write_table(reporter, rows)
     for result in results:
+        which = f"{result['unit']} {result['build'] or result['via']}"
         if course := _course(result):
-            _say(reporter, f"{result['unit']} {result['build']}: {course}")
+            _say(reporter, f"{which}: {course}")
         for note in result["notes"]:
-            _say(reporter, f"{result['unit']} {result['build']}: {note}")
+            _say(reporter, f"{which}: {note}")
     if any(result["simulated"] for result in results):
         reporter.write_line("Figures of simulated boards are simulated: no firmware was executed.")
 

@@ -104,7 +104,7 @@ class Upload:
         self._image = image
         self._sha = sha
         self._version = version
-        self._tries = tries
+        self.tries = tries
         self._cap = self.limits.max_packet
         self._next = start
         self._high_water = len(data) if start or sha is not None else 0  # by its sha an upload may be taken up
@@ -142,15 +142,15 @@ class Upload:
         silent = chunk is not None and chunk.tries > 1 and len(self.counters.progress) == 1
         return len(chunk.packet) if chunk is not None and silent and self._malformed is None else None
 
-    def limit_packets(self, size: int) -> None:
+    def limit_packets(self, size: int, seconds: float = 0.0) -> None:
         """Go on with packets of at most `size` bytes, from the offset that the server has acknowledged.
 
-        Where nothing was answered before, it was their size that was lost on, and not a window.
+        Where nothing was answered before, it was their size that was lost on: to find `size` took `seconds`.
         """
-        unheard = self.unheard is not None
+        unheard = self.unheard
         self.limits = replace(self.limits, max_packet=min(size, self.limits.max_packet))
-        if unheard:
-            self.counters.trial_losses = 0
+        if unheard is not None:
+            self.counters.too_large_for(unheard, seconds)
             self.regulator = self._regulator()
         self._cap = min(self._cap, self.limits.max_packet)
         self._in_flight.clear()
@@ -278,7 +278,7 @@ class Upload:
 
     def _repeat(self, chunk: Chunk, now: float) -> Transmission:
         """Send the oldest chunk again; what followed it is forgotten, the server takes chunks in order only."""
-        if chunk.tries >= self._tries:
+        if chunk.tries >= self.tries:
             self._give_up_silent(chunk)
         self._clean = 0
         self.counters.retries += 1

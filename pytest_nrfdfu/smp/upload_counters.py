@@ -24,9 +24,24 @@ class UploadCounters:
     """Answers to a chunk that could not be read, and so count as none."""
     trial_losses: int = 0
     """Retries and resyncs that ended the trial of a window; the window's or the link's, nobody can tell."""
+    too_large: int = 0
+    """Packets that met silence because of their size, at the beginning; they are no retries."""
+    too_large_size: int = 0
+    """Bytes of such a packet."""
+    size_seconds: float = 0.0
+    """Seconds from the first of them until a size was found that is answered."""
     largest_chunk: int = 0
     window: int = 0
     """The most chunks that were in flight at a time."""
     progress: list[tuple[float, int]] = field(default_factory=list)
     repeated: list[float] = field(default_factory=list)
     """When packets were sent again, in seconds on the caller's clock."""
+
+    def too_large_for(self, size: int, seconds: float) -> None:
+        """What was lost so far was lost because packets of `size` bytes are too large, not on the link nor by a window.
+
+        `seconds`: from the first of them until that was known.
+        """
+        self.too_large, self.too_large_size, self.size_seconds = self.retries + 1, size, seconds
+        self.retries = self.trial_losses = 0
+        self.repeated.clear()

@@ -41,6 +41,8 @@ _MOST_WAITING_LINES = 7
 """Of MCUboot's eight buffers. More were measured nowhere, whatever a configuration says."""
 _CHUNK_OVERHEAD = 41
 """Bytes on the wire that one chunk more costs: 30 bytes of header, map and CRC, in base64."""
+_FRAME_AND_MAP = 30
+"""Bytes of a chunk's packet and frame that are not its data; in base64 they are `_CHUNK_OVERHEAD`."""
 _LEAST_ERASING = 64
 """Bytes: about what one line carries. A smaller chunk would not be answered any sooner that one could tell."""
 
@@ -155,12 +157,12 @@ def policy_for(limits: Limits, total: int, link: Link) -> Policy:
     lines = waiting_lines(limits.line_buffers, limits.window)
     if lines is None:
         return StopAndWait()
-    first = _first_lines(lines, limits, link)
+    first, count = _first_lines(lines, limits, link), _count(lines, limits, link)
     if limits.flow_control:
-        return FullWindow(lines=lines, count=limits.window, first=first)
+        return FullWindow(lines=lines, count=count, first=first)
     return EraseAware(
         lines=lines,
-        count=limits.window,
+        count=count,
         first=first,
         total=total,
         link=link,
@@ -176,3 +178,24 @@ def _first_lines(lines: int, limits: Limits, link: Link) -> int:
     """
     busy = link.write_time(limits.max_packet) + link.wire_time(RESPONSE_WIRE) + LATENCY
     return ANY if busy <= link.wire_time(lines * console.LINE_LENGTH) else lines
+
+
+def _count(lines: int, limits: Limits, link: Link) -> int:
+    """How many chunks to have in flight: as many as asked for, or fewer where that many are slower than one alone.
+
+    More of them share the same line buffers, so each is smaller, and carries more overhead. On a slow wire that is more
+    than the pause which one chunk alone makes until its answer is there.
+    """
+    pause = link.write_time(limits.max_packet) + link.wire_time(RESPONSE_WIRE) + LATENCY
+    alone = _pace(limits.max_packet, limits, link, pause)
+    shares = {
+        count: console.max_packet(lines // (count - 1), limits.line_length) for count in range(3, limits.window + 1)
+    }
+    worth = (count for count, share in shares.items() if _pace(min(share, limits.max_packet), limits, link) <= alone)
+    return max(worth, default=2)
+
+
+def _pace(packet: int, limits: Limits, link: Link, pause: float = 0.0) -> float:
+    """Seconds for each byte that chunks of `packet` bytes carry, with a `pause` of so many seconds behind each."""
+    wire = link.wire_time(console.wire_size(packet, limits.line_length))
+    return (wire + pause) / max(1, packet - _FRAME_AND_MAP)

@@ -4,6 +4,7 @@ import pytest
 
 from pytest_nrfdfu.bench import lease_dir as lease_dir_module
 from pytest_nrfdfu.bench import pool as pool_module
+from pytest_nrfdfu.bench.choice import catalogue as known
 from pytest_nrfdfu.bench.identity import identify
 from pytest_nrfdfu.bench.lease_dir import LeaseDir
 from pytest_nrfdfu.bench.pool import Choice, Pool, choose, config_folders
@@ -98,7 +99,7 @@ class _Unit:
 
     def __init__(self, name, config):
         self.name, self.config = name, config
-        self.works = True
+        self.works, self.holds = True, "nothing"
 
     def open(self):
         self.log.append(f"open {self.name}")
@@ -477,3 +478,16 @@ def test_configurations_are_looked_for_in_the_suite_then_in_the_package(tmp_path
         config_folders(asked, tmp_path, shipped)
     asked.touch()
     assert config_folders(asked, tmp_path, shipped) == [asked, shipped]
+
+
+def test_a_board_that_is_not_known_names_the_folder_that_is_missing(tmp_path):
+    """Whoever starts pytest in app/ and has app/tests/hil_configs is told where it was looked for."""
+    app = tmp_path / "app"
+    (app / "tests" / "hil_configs").mkdir(parents=True)
+    with pytest.raises(ConfigError) as caught:
+        choose(["dk"], known(None, tmp_path, app))
+    wanted = f"Looked for as well, and not there: {tmp_path / 'hil_configs'} and {app / 'hil_configs'}"
+    assert wanted in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        choose(["dk"], known(None, tmp_path, app / "tests"))
+    assert "not there" not in str(caught.value)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from simulator import alive, wait_until
@@ -42,6 +43,55 @@ def test_its_endpoints_are_filled_in(start):
     assert wired.simulated, "what it is stays known"
     with SimAdmin(simulator.admin) as admin:
         assert admin.counters()["program"] == "bootloader"
+
+
+def test_its_power_is_switched_by_commands_as_on_a_bench(start):
+    simulator = start(sim={"baudrate": 0})
+    power = simulator.wired().power
+    assert power is not None
+    assert not power.takes_usb
+    assert power.settle <= 0.1
+    with SimAdmin(simulator.admin) as admin:
+        for command, powered in ((power.off, False), (power.off, False), (power.on, True), (power.on, True)):
+            subprocess.run(command, check=True, timeout=60)
+            assert admin.counters()["powered"] is powered
+        assert admin.counters()["resets"]["POWER_ON"] == 2, "at the start, and once since"
+
+
+def test_commands_in_the_file_win(start):
+    power = {"on": ["relay", "on"], "off": ["relay", "off"], "settle": 2.0}
+    wired = start(sim={}, power=power).wired().power
+    assert wired is not None
+    assert (wired.on, wired.off, wired.settle) == (("relay", "on"), ("relay", "off"), 2.0)
+
+
+def test_the_command_finds_the_package_where_this_process_does(start, tmp_path, monkeypatch):
+    """Not in the current directory; and with -E not by PYTHONPATH, which leads elsewhere here."""
+    simulator = start(sim={"baudrate": 0})
+    for folder in ("here", "elsewhere"):
+        (tmp_path / folder / "pytest_nrfdfu").mkdir(parents=True)
+        (tmp_path / folder / "pytest_nrfdfu" / "__init__.py").write_text("raise SystemExit(f'wrong: {__file__}')\n")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(simulator_module, "sys", SimpleNamespace(executable=sys.executable, flags=_Ignoring()))
+    power = simulator.wired().power
+    assert power is not None
+    subprocess.run(power.on, check=True, timeout=60)
+
+
+class _Ignoring:
+    """The flags of an interpreter that was started with -E and -s."""
+
+    ignore_environment = no_user_site = 1
+    no_site = 0
+
+
+def test_starting_the_command_imports_little():
+    """It runs at the start of every run on a simulated board, and for every power cycle."""
+    script = "import sys, pytest_nrfdfu.sim_admin; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
+    heavy = {"pydantic", "pytest", "asyncio", "pytest_nrfdfu.config", "pytest_nrfdfu.sim", "serial", "subprocess"}
+    assert not heavy & set(loaded.stdout.split())
 
 
 def test_a_reset_line_is_wired_where_it_is_asked_for(start):

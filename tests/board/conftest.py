@@ -2,7 +2,6 @@
 
 import os
 import selectors
-import sys
 import threading
 import tty
 from collections.abc import Callable, Iterator
@@ -17,7 +16,6 @@ from simulator import make_image, wait_until
 from pytest_nrfdfu.bench.simulator import Simulator
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import BoardConfig
-from pytest_nrfdfu.config_types import PowerConfig
 from pytest_nrfdfu.image.build import Build, load
 from pytest_nrfdfu.sim_admin import SimAdmin
 from pytest_nrfdfu.smp import console
@@ -49,25 +47,16 @@ def config(**tables) -> BoardConfig:
 
 
 @contextmanager
-def wired(*, power: bool = False, **tables) -> Iterator[Wired]:
-    """A simulated board and a unit over it; `power`: with a switch for its supply."""
+def wired(**tables) -> Iterator[Wired]:
+    """A simulated board and a unit over it."""
     with ExitStack() as stack:
         simulator = Simulator(config(**tables))
         stack.callback(simulator.stop)
         admin = stack.enter_context(SimAdmin(simulator.admin))
-        settings = simulator.wired()
-        if power:
-            settings = settings.model_copy(update={"power": _supply(simulator.admin)})
-        unit = Unit("sim", settings)
+        unit = Unit("sim", simulator.wired())
         stack.callback(unit.close)
         unit.open()
         yield Wired(unit, admin, simulator)
-
-
-def _supply(admin: str) -> PowerConfig:
-    """Switched by commands, as a relay or a power strip is."""
-    switch = (sys.executable, "-m", "pytest_nrfdfu.sim_admin", admin, "set_power")
-    return PowerConfig(on=(*switch, "on=true"), off=(*switch, "on=false"), settle=0.0)
 
 
 @pytest.fixture(scope="session")

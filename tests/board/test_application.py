@@ -76,6 +76,7 @@ def test_an_update_is_swapped_in_and_confirmed(sim, dfu, builds):
     assert reports == [report]
     assert (report.verified, report.proof, report.hash, report.running) == (True, "image list", new.hash, "image list")
     assert (report.via, report.swap, report.confirmed, report.entry) == ("application", "move", True, "")
+    assert report.swapped is True
     assert (report.bytes, report.notes, report.retries) == (len(new.image.data), (), 0)
     assert 0 < report.chunk <= 380, "what the application's buffers of 384 bytes take"
     assert [phase.name for phase in report.timeline] == ["check", "upload", "verify", "mark", "swap", "boot", "confirm"]
@@ -133,6 +134,7 @@ def test_nothing_to_do(sim, dfu, builds, monkeypatch, confirm):
     report = dfu.update(builds["1.0.0"], via="application", confirm=confirm, only_if_needed=True)
     assert (report.verified, report.bytes, report.running) == (True, 0, "image list")
     assert report.confirmed, "it was already"
+    assert report.swapped is False
     assert sim.unit.proved == builds["1.0.0"].hash
     assert changed == []
     assert report.notes == ("the board held this image already: nothing was uploaded",)
@@ -446,8 +448,10 @@ def test_a_mark_that_is_not_for_good_is_told(sim, dfu, builds, monkeypatch):
 
     monkeypatch.setattr(sim.unit.client, "request", request)
     told = r"acknowledged the mark of .* for good, and its image list shows it pending, and not permanent"
+    reports = []
     with pytest.raises(UpdateRefused, match=told):
-        dfu.update(builds["1.1.0"], via="application", confirm="permanent")
+        Dfu(sim.unit, done=reports.append).update(builds["1.1.0"], via="application", confirm="permanent")
+    assert [report.proof for report in reports] == ["the board refused it"], "and not this plugin"
     assert sim.resets() == {}
 
 

@@ -219,9 +219,9 @@ def test_a_board_without_rig_has_nothing_to_let_go_of(no_rig_unit):
     assert no_rig_unit.rig.pid is None
 
 
-def test_a_board_without_a_power_switch_says_so(board):
+def test_a_board_without_a_power_switch_says_so(no_rig_unit):
     with pytest.raises(LineError, match=r"no power switch is configured: add a \[power\] table"):
-        board.power.cycle()
+        Board(no_rig_unit).power.cycle()
 
 
 # --- power ----------------------------------------------------------------------------------------------------------

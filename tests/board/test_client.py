@@ -8,7 +8,7 @@ import pytest
 from board.conftest import answer
 from pytest_nrfdfu.board.client import SmpClient
 from pytest_nrfdfu.board.uart import Uart
-from pytest_nrfdfu.errors import PortGone, SmpMalformed, SmpRejected, SmpTimeout, UploadFailed
+from pytest_nrfdfu.errors import LossyLink, PortGone, SmpMalformed, SmpRejected, SmpTimeout, UploadFailed
 from pytest_nrfdfu.smp import console
 from pytest_nrfdfu.smp.header import Group, ImageCommand
 from pytest_nrfdfu.smp.messages import EchoRequest, EraseRequest, ImageStateRead, ImageStateWrite, UploadRequest
@@ -265,7 +265,25 @@ def test_an_upload_that_dies_says_what_the_board_said(far, client):
     text = str(caught.value)
     assert "the board stopped answering" in text
     assert "*** Booting Zephyr OS" in text
+    assert not isinstance(caught.value, LossyLink)
     assert isinstance(caught.value.__cause__, SmpTimeout)
+
+
+def test_an_upload_that_dies_on_a_link_that_lost_before_is_the_benchs_trouble(far, client):
+    """A board that stops after a good link is the product's; see the test above."""
+    client.round_trip = RoundTrip(first=0.02, least=0.01, most=0.02)
+    server(far, until=1000)
+    answers, asked = far.script, []
+
+    def script(request, payload):
+        asked.append(request)
+        return [] if len(asked) % 3 == 2 else answers(request, payload)
+
+    far.script = script
+    lossy = r"The link loses data \(\d+ other packets were sent again\): look at its wiring"
+    with pytest.raises(LossyLink, match=lossy) as caught:
+        client.upload(DATA, limits=Limits(max_packet=150))
+    assert caught.value.category == "bench"
 
 
 def test_an_exception_in_the_callback_breaks_the_upload_off(far, client):

@@ -11,7 +11,15 @@ from pytest_nrfdfu.board import dfu as dfu_module
 from pytest_nrfdfu.board.dfu import Dfu, Recovery
 from pytest_nrfdfu.board.plan import check_image, misfit
 from pytest_nrfdfu.config_types import ImageConfig
-from pytest_nrfdfu.errors import ConfigError, HashMismatch, ImageError, NotBooted, UploadFailed
+from pytest_nrfdfu.errors import (
+    ConfigError,
+    HashMismatch,
+    ImageError,
+    NotBooted,
+    SmpTimeout,
+    UpdateRefused,
+    UploadFailed,
+)
 from pytest_nrfdfu.image.build import APP, Build, load
 from pytest_nrfdfu.image.mcuboot import largest_image
 
@@ -383,6 +391,32 @@ def test_a_warning_is_given_once(sim, builds, monkeypatch):
     for _ in range(2):
         dfu.update(builds[0], only_if_needed=True)
     assert len([step for step in said if step.startswith("warning: ")]) == 1
+
+
+CALLS = {
+    "update": lambda dfu, build: dfu.update(build, via="application"),
+    "staged": lambda dfu, build: dfu.staged(build, reset=False).__enter__(),
+    "interrupt": lambda dfu, build: dfu.interrupt(build, at="upload:50%"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_kind_of_update_warns(sim, builds, monkeypatch, call):
+    """Before it looks at the board, on which nobody answers."""
+    linked = sim.unit.config.model_copy(
+        update={"images": {"app": ImageConfig(slot_address=0x80000, slot_size=0x70000)}}
+    )
+    monkeypatch.setattr(sim.unit, "config", linked)
+    monkeypatch.setattr(sim.unit, "warned", set())
+    monkeypatch.setattr(sim.unit.client, "images", _nobody)
+    said = []
+    with pytest.raises(UpdateRefused):
+        CALLS[call](Dfu(sim.unit, say=said.append), builds[1])
+    assert len([step for step in said if step.startswith("warning: ")]) == 1
+
+
+def _nobody(**_):
+    raise SmpTimeout("nobody answers")
 
 
 # --- no way back ----------------------------------------------------------------------------------------------------

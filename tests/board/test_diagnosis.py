@@ -11,7 +11,7 @@ from pytest_nrfdfu.board import examine
 from pytest_nrfdfu.board.chip_state import ChipState
 from pytest_nrfdfu.board.diagnosis import diagnose
 from pytest_nrfdfu.board.evidence import Attempt, Evidence, Heard
-from pytest_nrfdfu.board.observed import causes_in_words, readable
+from pytest_nrfdfu.board.observed import causes_in_words, damaged_banner, readable
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.errors import BoardError, LineError, PortGone, ProbeError, RecoveryNotEntered, SmpTimeout
@@ -21,6 +21,7 @@ from pytest_nrfdfu.smp.messages import ImageStateRead
 
 shelf = of_this_module()
 BANNER = "*** Booting Zephyr OS build v4.4.0 ***\n"
+DAMAGED = BANNER.replace("Booting", "Bootig")
 REQUEST = console.encode(encode(ImageStateRead(), 1))
 GARBAGE = bytes([0xF8, 0x00, 0xE0, 0xFE, 0x80, 0x9C, 0xC0, 0xFF, 0x06, 0xF8, 0x1C, 0xFE])
 OPEN = ChipState("1", "J-Link", "", "", "open", "off")
@@ -97,6 +98,7 @@ TABLE = {
     "host-port-trouble": seen(port_trouble=["ModemManager probes this port; stop it"]),
     "application-silent": seen("smp", reset="smp"),
     "frames-damaged": seen(received=b"\x06\x09AAs\n" * 2, broken_frames=2),
+    "text-damaged": seen(received=DAMAGED.encode(), text=DAMAGED),
     "not-clear": seen(received=b"hello, world\r\n", text="hello, world\n"),
 }
 
@@ -130,6 +132,8 @@ def test_every_cause_has_a_sentence_and_a_remedy_of_its_own():
         ("soft-reset", {"text": BANNER, "received": b"x" * 9, "reset_causes": 8, "application_answers": 2}),
         ("host-tx-not-connected", {"after_reset": BANNER.encode(), "slot_has_image": False}),
         ("no-image-no-answer", {"slot_has_image": False, "port_trouble": ["brltty has it"]}),
+        ("text-damaged", {"received": DAMAGED.encode(), "text": DAMAGED, "broken_frames": 2, "pin_low": False}),
+        ("recovery-line-not-connected", {"text": BANNER + DAMAGED, "received": b"x" * 9, "pin_low": False}),
         ("no-power", {"chip_cause": "no-power", "chip_problem": "it does not acknowledge"}),
     ],
 )
@@ -176,6 +180,43 @@ def test_all_other_facts_are_details():
 def test_silence_of_a_slot_that_cannot_be_read_may_be_an_empty_one():
     assert "slot 0 is empty" in diagnose(seen(), board()).remedy
     assert "slot 0 is empty" not in diagnose(seen(slot_has_image=True), board()).remedy
+
+
+def test_a_reset_that_nobody_saw_is_asked_after_before_the_wires_of_the_port():
+    """An application that prints no more and a reset that does not reach the chip are as silent as an open TX."""
+    found = diagnose(seen(reset="line"), board())
+    assert "nobody could see whether it was reset" in found.sentence
+    assert found.remedy.startswith("Press its reset button")
+    assert "the output that [reset.line] names" in found.remedy
+    assert diagnose(seen(reset="line", chip=OPEN, reset_seen=True), board()).remedy.startswith("Check that this is the")
+
+
+@pytest.mark.parametrize(("kind", "driver"), [("line", "[reset.line]"), ("pin", "the probe"), ("command", "[reset]")])
+def test_what_drives_the_reset_is_what_is_to_be_looked_at(kind, driver):
+    assert driver in diagnose(seen(reset=kind, reset_seen=False), board()).remedy
+
+
+def test_a_pin_that_was_not_looked_at_is_said_and_how_it_would_be():
+    observed = seen(received=BANNER.encode(), text=BANNER, chip=OPEN, pin_unread="nobody tells which pin it is")
+    found = diagnose(observed, board())
+    assert any("was not looked at: nobody tells which pin it is (pin in [recovery]" in one for one in found.details)
+    assert "pin in [recovery]" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (BANNER, ""),
+        ("*** Booting MCUboot v2.1.0 ***", ""),
+        ("I: Booting image 0", ""),
+        ("hello, world", ""),
+        ("", ""),
+        ("one\n*** Bootig Zephyr OS build v4.40 ***\n", "*** Bootig Zephyr OS build v4.40 ***"),
+        ("** Bootin Zephyr OS build v4.4.0 ***", "** Bootin Zephyr OS build v4.4.0 ***"),
+    ],
+)
+def test_a_banner_with_characters_missing_is_known(text, found):
+    assert damaged_banner(text, BoardConfig.model_fields["console"].default.banner) == found
 
 
 def test_a_board_whose_chip_answered_has_power():

@@ -10,7 +10,7 @@ from pytest_nrfdfu.board import entries as entries_module
 from pytest_nrfdfu.board import terminal
 from pytest_nrfdfu.board.boot_mode import RetainedBootMode, checksum, retained_bytes
 from pytest_nrfdfu.board.entries import ENTRIES, check_configured, slot_address
-from pytest_nrfdfu.board.examine import recovery_pin
+from pytest_nrfdfu.board.pins import recovery_pin
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.config_types import BootModeConfig

@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
-from pytest_nrfdfu.board.limits import findings, key, limits_for, window_outcome
+from pytest_nrfdfu.board.limits import findings, key, limits_for
 from pytest_nrfdfu.board.receive_size import PaddedImageStateRead
+from pytest_nrfdfu.board.upload_words import size_note, window_outcome
 from pytest_nrfdfu.board.window_memory import Known, WindowMemory
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.image.bootloader import PROFILES
@@ -49,6 +52,65 @@ def test_a_window_that_was_clean_stays():
 def test_a_window_that_lost_something_is_not_used_again():
     found = limits(known=Known(window="lossy", losses=1))
     assert (found.line_buffers, found.trial) == (None, False)
+
+
+LOSSY = Known(window="lossy", losses=2, failures=1, when="2026-11-23")
+
+
+@pytest.mark.parametrize(("failures", "waits"), [(0, 8), (1, 8), (2, 16), (3, 32), (5, 128), (6, 128), (2000, 128)])
+def test_a_failed_trial_is_repeated_after_some_uploads_ever_more_of_them(failures, waits):
+    assert Known(window="lossy", failures=failures, waited=0).held_back == waits
+    last = limits(known=Known(window="lossy", failures=failures, waited=waits - 1))
+    again = limits(known=Known(window="lossy", failures=failures, waited=waits))
+    assert (last.line_buffers, last.trial, last.held_back) == (None, False, True)
+    assert (again.line_buffers, again.trial, again.held_back) == (8, True, False)
+
+
+def test_uploads_without_a_window_are_counted_and_say_why():
+    given = limits(known=LOSSY)
+    done = upload(given)
+    assert findings(done, given) == {"waited": 1}
+    assert window_outcome(done) == (
+        "one chunk at a time (a trial of a window lost 2 on 2026-11-23; tried again after 7 more uploads, or by nrfdfu"
+        " doctor --measure-window --build PATH)"
+    )
+    last = upload(limits(known=replace(LOSSY, waited=7)))
+    assert "tried again in the next upload" in window_outcome(last)
+
+
+@pytest.mark.parametrize(("window", "profile"), [(1, "ncs-2.6"), (2, "ncs-2.6"), ("auto", "ncs-2.4")])
+def test_where_the_trial_is_not_the_reason_it_is_not_told(window, profile):
+    given = limits(window, LOSSY, profile)
+    done = upload(given)
+    assert findings(done, given) == {}
+    assert "trial" not in window_outcome(done)
+
+
+def test_a_second_failure_counts_and_success_makes_up_for_all():
+    again = limits(known=replace(LOSSY, waited=8))
+    failed = upload(again)
+    failed.counters.trial_losses += failed.regulator.lost()
+    noted = findings(failed, again)
+    assert (noted["window"], noted["failures"], noted["waited"], noted["losses"]) == ("lossy", 2, 0, 1)
+    assert window_outcome(failed).endswith("tried and given up (2 times in a row)")
+    clean = upload(again)
+    for _ in range(200):
+        clean.regulator.passed(600)
+    assert replace(LOSSY, **findings(clean, again)) == Known(window="clean", when=noted["when"])
+
+
+def test_a_repeated_trial_may_take_several_uploads():
+    again = limits(known=replace(LOSSY, waited=8))
+    first = upload(again)
+    for _ in range(60):
+        first.regulator.passed(600)
+    known = replace(LOSSY, waited=8, **(findings(first, again)))
+    assert (known.window, known.failures, known.carried) == ("lossy", 1, 36_000)
+    second = upload(limits(known=known))
+    assert second.regulator.carried == 36_000
+    for _ in range(60):
+        second.regulator.passed(600)
+    assert findings(second, second.limits)["window"] == "clean"
 
 
 @pytest.mark.parametrize("window", [2, 3, 4])
@@ -120,6 +182,12 @@ def test_a_measurement_holds_for_one_unit_bootloader_and_rate():
 # --- memory ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_file_of_an_older_version_is_read(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"a": {"window": "lossy", "full": false, "losses": 1, "carried": 0, "receive_size": null}}')
+    assert WindowMemory(path).get("a").held_back == 8
+
+
 def test_what_is_noted_is_there_in_the_next_run(tmp_path):
     path = tmp_path / "nrfdfu" / "uploads.json"
     memory = WindowMemory(path)
@@ -161,7 +229,8 @@ def test_processes_that_write_at_the_same_time_lose_nothing(tmp_path):
     [
         *["", "{", "[]", "[" * 100_000, "\xff", '{"a": 1}', '{"a": {"window": "maybe"}}', '{"a": {"other": 1}}'],
         *['{"a": {"receive_size": "x"}}', '{"a": {"receive_size": 8}}', '{"a": {"carried": -1}}'],
-        *['{"a": {"losses": null}}', '{"a": {"full": 1}}'],
+        *['{"a": {"losses": null}}', '{"a": {"full": 1}}', '{"a": {"failures": -1}}', '{"a": {"when": 3}}'],
+        *['{"a": {"waited": "1"}}', '{"a": {"size_when": null}}'],
     ],
 )
 def test_a_file_that_is_not_ours_is_as_good_as_none(tmp_path, content):
@@ -203,12 +272,15 @@ def refuse(*_):
 
 def test_the_file_is_for_people_too(tmp_path):
     WindowMemory(tmp_path / "x.json").note("unit, ncs-2.6", window="lossy", losses=1)
-    assert json.loads((tmp_path / "x.json").read_text()) == {
-        "unit, ncs-2.6": {"window": "lossy", "full": False, "losses": 1, "carried": 0, "receive_size": None}
-    }
+    assert json.loads((tmp_path / "x.json").read_text()) == {"unit, ncs-2.6": asdict(Known(window="lossy", losses=1))}
 
 
 # --- what an upload shows -------------------------------------------------------------------------------------------
+
+
+def asdict_of_trial(**fields):
+    """The fields of `Known` about a trial."""
+    return {name: value for name, value in asdict(Known(**fields)).items() if "size" not in name}
 
 
 def upload(given=ON_TRIAL):
@@ -225,32 +297,56 @@ def test_a_clean_trial_is_noted():
     done = upload()
     for _ in range(200):
         done.regulator.passed(600)
-    assert findings(done, done.limits) == {"window": "clean", "full": False, "losses": 0, "carried": 0}
+    assert findings(done, done.limits) == asdict_of_trial(window="clean", when=ANY)
     assert window_outcome(done).endswith("chunks in flight: tried and kept")
+
+
+def test_what_cannot_be_remembered_is_not_said_to_be_kept(tmp_path):
+    done = upload()
+    for _ in range(200):
+        done.regulator.passed(600)
+    (tmp_path / "file").write_text("")
+    kept, lost, none = WindowMemory(tmp_path / "x.json"), WindowMemory(tmp_path / "file" / "x.json"), WindowMemory()
+    for memory in (kept, lost, none):
+        memory.note("a", window="clean")
+    assert window_outcome(done, kept).endswith(": tried and kept")
+    assert f"NOT remembered: {tmp_path / 'file' / 'x.json'} cannot be written (" in window_outcome(done, lost)
+    assert window_outcome(done, none).endswith("NOT remembered: pytest's cache is off or cannot be written")
 
 
 def test_a_trial_goes_on_in_the_next_upload():
     first = upload()
     for _ in range(60):
         first.regulator.passed(600)
-    assert findings(first, first.limits) == {"window": "unknown", "full": False, "losses": 0, "carried": 36_000}
+    assert findings(first, first.limits) == asdict_of_trial(carried=36_000)
     second = upload(limits(known=Known(carried=36_000)))
     for _ in range(60):
         second.regulator.passed(600)
-    assert findings(second, second.limits) == {"window": "clean", "full": False, "losses": 0, "carried": 0}
+    assert findings(second, second.limits) == asdict_of_trial(window="clean", when=ANY)
 
 
 def test_a_lossy_trial_is_noted():
     done = upload()
     done.counters.trial_losses += done.regulator.lost()
-    assert findings(done, done.limits) == {"window": "lossy", "full": False, "losses": 1, "carried": 0}
+    assert findings(done, done.limits) == asdict_of_trial(window="lossy", losses=1, failures=1, when=ANY)
     assert window_outcome(done).endswith("chunks in flight: tried and given up")
 
 
 def test_a_smaller_packet_is_noted():
     done = upload()
     done.limit_packets(508)
-    assert findings(done, Limits()) == {"receive_size": 512}
+    assert findings(done, Limits()) == {"receive_size": 512, "size_when": ANY}
+
+
+def test_a_size_that_was_found_is_told_in_every_run():
+    given = limits(known=Known(receive_size=512, size_when="2026-11-23"))
+    (told,) = size_note(upload(given))
+    assert told == (
+        "packets of 508 bytes at most: larger ones met silence on 2026-11-23, although the receive size was taken to be"
+        " 1024; say receive_size = 512 in [bootloader]"
+    )
+    assert size_note(upload(limits())) == []
+    assert size_note(upload(limits(known=Known(receive_size=2048)))) == []
 
 
 def test_a_size_that_did_not_fit_is_no_loss_of_the_window():
@@ -258,7 +354,7 @@ def test_a_size_that_did_not_fit_is_no_loss_of_the_window():
     done = upload(limits())
     done.counters.trial_losses += done.regulator.lost()
     done.limit_packets(508)
-    assert findings(done, limits()) == {"receive_size": 512}
+    assert findings(done, limits()) == {"receive_size": 512, "size_when": ANY}
 
 
 def test_a_window_that_was_closed_is_told():

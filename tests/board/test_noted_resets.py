@@ -19,7 +19,7 @@ def builds(tmp_path_factory):
 @pytest.fixture(scope="module", params=["with MCUboot's log", "silent MCUboot"])
 def _board(builds, request):
     log = request.param != "silent MCUboot"
-    with wired(power=True, sim=SIM | {"image": builds[0].path, "bootloader_log": log}) as found:
+    with wired(sim=SIM | {"image": builds[0].path, "bootloader_log": log}) as found:
         yield found
 
 

@@ -52,6 +52,7 @@ def test_json_holds_every_field_and_bytes_as_hex():
         "via": "recovery",
         "swap": "",
         "confirmed": None,
+        "swapped": None,
         "cut": "",
         "timeline": [{"name": "upload", "start": 1.0, "end": 1.5}],
         "notes": ["taken up"],

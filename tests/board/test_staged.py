@@ -16,7 +16,7 @@ from pytest_nrfdfu.errors import HashMismatch, NotBooted, UpdateRefused
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("builds")
-    return {version: make_build(folder, version) for version in ("1.0.0", "1.1.0", "1.2.0", "7.7.7", "9.9.9")}
+    return {version: make_build(folder, version) for version in ("1.0.0", "1.1.0", "1.2.0", "7.7.7", "8.8.8", "9.9.9")}
 
 
 def board(builds, *, boot=None, **sim):
@@ -86,6 +86,7 @@ def test_it_is_proved_pending_and_running_by_the_applications_list(sim, builds):
     assert reports == [report]
     assert (report.verified, report.proof, report.hash, report.running) == (True, "image list", new.hash, "image list")
     assert (report.via, report.swap, report.confirmed, report.bytes) == ("staged", "move", True, 0)
+    assert report.swapped is True
     assert report.notes == (
         "staged by the application itself: no byte of it was sent from here",
         "seen pending by the application's image list",
@@ -189,8 +190,13 @@ def test_an_image_that_was_pending_before_is_named(sim, builds):
 
 def test_what_runs_already_cannot_be_staged(sim, builds):
     told = r"runs version 1\.0\.0.* already"
-    with pytest.raises(UpdateRefused, match=told), Dfu(sim.unit).staged(builds["1.0.0"], timeout=5):
+    reports, proved = [], sim.unit.proved
+    dfu = Dfu(sim.unit, done=reports.append)
+    with pytest.raises(UpdateRefused, match=told), dfu.staged(builds["1.0.0"], timeout=5):
         pytest.fail("the transfer began")
+    refused = ("refused here, not by the board", "left as it was", ())
+    assert [(one.proof, one.running, one.notes) for one in reports] == [refused]
+    assert sim.unit.proved == proved
 
 
 def test_a_staged_build_that_faults_is_told(sim, builds):
@@ -275,7 +281,7 @@ def test_without_a_server_recovery_shows_slot_1(silent, builds):
         link.stage(new)
     report = update.report
     assert update.pending == "recovery's image list: in slot 1, pending not visible"
-    assert (report.verified, report.confirmed) == (False, None)
+    assert (report.verified, report.confirmed, report.swapped) == (False, None, True)
     assert report.running == "console: the application names version 1.1.0"
     assert report.proof == "the application lists no images: its version was seen, not its hash"
     assert report.notes[1:] == (
@@ -311,15 +317,100 @@ def test_a_console_pattern_that_does_not_come(silent, builds):
         pass
 
 
+def test_the_end_of_the_console_is_quoted(silent, builds):
+    dfu = Dfu(silent.unit)
+    with pytest.raises(HashMismatch) as failed, dfu.staged(builds["1.1.0"], timeout=0.5, pending="never"):
+        silent.admin.noise(b"app: slot 1 is too small\r\n")
+    assert str(failed.value).endswith(".\nThe last that the console printed:\n  app: slot 1 is too small")
+    with pytest.raises(HashMismatch) as failed, dfu.staged(builds["1.1.0"], timeout=0.1, pending="never"):
+        pass
+    assert str(failed.value).endswith(".\nThe console has printed nothing since then")
+
+
+# --- without a server: whether there was an update at all -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pending", [None, "update ready"])
+def test_what_this_run_proved_on_the_board_cannot_be_staged(silent, builds, pending):
+    """No list tells it from an update, but this run knows."""
+    same, reports = builds["1.0.0"], []
+    silent.admin.reset_counters()
+    dfu, told = Dfu(silent.unit, done=reports.append), r"was proved in this run to hold .* already \(version 1\.0\.0"
+    with pytest.raises(UpdateRefused, match=told), dfu.staged(same, pending=pending):
+        pytest.fail("the transfer began")
+    (report,) = reports
+    assert (report.proof, report.running) == ("refused here, not by the board", "left as it was")
+    assert silent.unit.proved == same.hash, "which it still is"
+    assert silent.resets() == {}
+
+
+def test_one_that_may_have_been_there_before_is_no_update_seen(silent, builds):
+    """Recovery lists it in slot 0, and nothing tells since when."""
+    silent.unit.forget()
+    with Dfu(silent.unit).staged(builds["1.0.0"], timeout=5) as update:
+        pass
+    report = update.report
+    assert update.pending == (
+        "recovery's image list: in slot 0, and that it was not there before the transfer nothing shows"
+    )
+    assert (report.verified, report.swapped) == (False, None)
+    assert not any("swapped" in note for note in report.notes)
+
+
+def test_mcuboots_log_tells_that_it_was_there_before(logging, builds):
+    """A boot in the block that swapped nothing, and recovery lists the image in slot 0."""
+    logging.unit.forget()
+    told = r"where it was before the transfer already: MCUboot's log tells of no swap since"
+    with pytest.raises(HashMismatch, match=told), Dfu(logging.unit).staged(builds["1.0.0"], timeout=5):
+        reset_by_probe(logging)
+
+
+@pytest.mark.parametrize(("proved", "why"), [(True, "this run had proved another"), (False, "MCUboot logged a swap")])
+def test_one_that_the_application_started_itself_was_swapped(logging, builds, proved, why):
+    """And confirmed: recovery finds it in slot 0, and there is evidence that it was not there before."""
+    new = builds["8.8.8"]
+    if not proved:
+        logging.unit.forget()
+    with Dfu(logging.unit).staged(new, timeout=20) as update, transport(logging) as link:
+        link.stage(new)
+        before = logging.unit.console_uart.console.position
+        link.say("reboot")
+        simulator.wait_until(
+            lambda: "application 8.8.8" in logging.unit.console_uart.console.since(before), "the new image"
+        )
+        simulator.wait_until(lambda: logging.admin.flash_hash(0).image_hash == new.hash, "the swap")
+    assert re.match(rf"recovery's image list: in slot 0 already, swapped in before recovery: {why}", update.pending)
+    assert (update.report.verified, update.report.swapped) == (False, True)
+
+
+def test_a_pattern_and_no_new_version_shows_no_swap(logging, builds):
+    """Whatever ran, it had this version before: the log says that nothing was swapped."""
+    logging.unit.forget()
+    told = r"the console tells of the boot after it: MCUboot did not swap \(swap type none\)"
+    dfu = Dfu(logging.unit)
+    with pytest.raises(NotBooted, match=told), dfu.staged(builds["1.0.0"], timeout=5, pending="update ready"):
+        logging.admin.noise(b"app: update ready\r\n")
+
+
+def test_a_pattern_and_the_version_of_before_leave_it_open(silent, builds):
+    silent.unit.forget()
+    with Dfu(silent.unit).staged(builds["1.0.0"], timeout=5, pending="update ready") as update:
+        silent.admin.noise(b"app: update ready\r\n")
+    report = update.report
+    assert (report.swapped, report.running) == (None, "console")
+    assert report.notes[-1].startswith("that this image runs, and not the one before, is not shown: both have version")
+
+
 # --- without a server: what the console tells -------------------------------------------------------------------------
 
+DIFFER = {"9.9.9": "faults", "8.8.8": "confirms"}
 LOGS = {"application_smp": "none", "bootloader_log": True}
 
 
 @pytest.fixture(scope="module")
 def _logging(builds):
     """Its application has no SMP server, by the configuration's word, and its bootloader logs."""
-    with board(builds, boot={"timeout": 4.0, "smp": False}, applications={"9.9.9": "faults"}, **LOGS) as found:
+    with board(builds, boot={"timeout": 4.0, "smp": False}, applications=DIFFER, **LOGS) as found:
         yield found
 
 
@@ -341,6 +432,7 @@ def test_mcuboots_log_tells_of_the_swap(logging, builds):
         )
     report = update.report
     assert report.running == "console: MCUboot swapped (test) and started version 1.1.0"
+    assert report.swapped is True
     assert report.proof == "the application lists no images: MCUboot's swap was seen, not the hash of what runs"
     assert not report.verified
     assert slots(logging)[0] == new.hash
@@ -387,6 +479,7 @@ def test_where_nothing_tells_which_image_runs_that_is_said(silent, builds, monke
     report = update.report
     assert (report.verified, report.running) == (False, "console")
     assert report.proof == "the application lists no images: only its banner was seen"
+    assert report.swapped is None
     assert report.notes[-1].startswith("that this image runs, and not the one before, is not shown")
 
 

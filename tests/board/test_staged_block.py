@@ -160,11 +160,26 @@ def test_a_fault_in_the_block_is_told(sim, builds):
     assert "MPU FAULT" in note
 
 
-def test_who_stops_the_run_waits_for_no_report(sim, builds):
-    reports = []
-    with pytest.raises(KeyboardInterrupt), Dfu(sim.unit, done=reports.append).staged(builds["1.1.0"]):
+def test_who_stops_the_run_waits_for_no_board(sim, builds):
+    """Ctrl-C: a row that says where it was, and what follows for the board, which is asked nothing any more."""
+    reports, sent = [], []
+
+    def stop():
+        sent.append(len(sim.unit.transcript()))
         raise KeyboardInterrupt
-    assert reports == []
+
+    dfu = Dfu(sim.unit, done=reports.append)
+    with pytest.raises(KeyboardInterrupt), dfu.staged(builds["1.1.0"]) as update:
+        stop()
+    assert len(sim.unit.transcript()) == sent[0]
+    (report,) = reports
+    assert update.report == report
+    assert (report.proof, report.running) == ("broken off in the transfer", "not seen")
+    assert report.notes[-1].startswith("broken off in the transfer by KeyboardInterrupt; what came of version 1.1.0 in")
+    assert sim.unit.holds == (
+        "not known: what came of version 1.1.0 in slot 1 was not seen: if it is pending, the next reset swaps it in, on"
+        f" trial: unless it is confirmed, the reset after that brings {shown(builds['1.0.0'])} back"
+    )
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

@@ -587,7 +587,11 @@ def test_an_image_linked_behind_its_header_is_right(reset):
         (0x1_05E9, "outside its body, 0x10200 to 0x105e8. Was it signed with another header size"),
         (0x241, "reset vector 0x241 lies outside its body, 0x10200 to 0x105e8. It seems linked at 0: build it with"),
         (0x8_0241, "It was built for another slot"),
-        (0xFFFF_FFFF, "It was built for another slot"),
+        (0xF_FFFF, "It was built for another slot"),
+        (0x1000_0241, "It was built for another slot"),
+        (0x10_0001, "No flash is there, so its body is no firmware of an nRF5340"),
+        (0x4498_0F55, "No flash is there, so its body is no firmware of an nRF5340"),
+        (0xFFFF_FFFF, "No flash is there, so its body is no firmware of an nRF5340"),
         (0x0100_3D65, "in the network core's flash: this is an image for the other core"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -160,6 +160,18 @@ def test_which_policy() -> None:
     assert policy_for(Limits(line_buffers=8), PAGE, FAST).room(()) == 7, "it would be written for longer than 7 lines"
 
 
+@pytest.mark.parametrize(
+    ("baudrate", "counts"),
+    [(9600, (2, 2, 2)), (38_400, (2, 2, 2)), (115_200, (2, 3, 3)), (1_000_000, (2, 3, 4)), (None, (2, 3, 4))],
+)
+@pytest.mark.parametrize("flow_control", [False, True])
+def test_no_more_chunks_than_pay(baudrate: int | None, counts: tuple[int, ...], flow_control: bool) -> None:
+    """In the same seven lines more chunks are smaller ones, and each carries a header."""
+    given = Limits(line_buffers=8, flow_control=flow_control)
+    policies = [policy_for(replace(given, window=asked), PAGE, Link(baudrate=baudrate)) for asked in (2, 3, 4)]
+    assert [policy.count for policy in policies if isinstance(policy, FullWindow)] == list(counts)
+
+
 # --- where chunks are cut -------------------------------------------------------------------------------------------
 
 
@@ -212,7 +224,7 @@ def test_never_more_than_seven_lines_wait(window: int, flow_control: bool, link:
     board.run()
     assert bytes(board.taken) == DATA
     assert 0 < max(lines for _, lines in board.behind) <= 7
-    assert board.upload.counters.window == window
+    assert board.upload.counters.window == (min(window, 3) if link == Link() else window)
     assert flow_control or not any(erased for erased, _ in board.behind)
 
 
@@ -376,7 +388,7 @@ def test_a_first_packet_that_was_too_large_says_nothing_of_the_window() -> None:
     upload.limit_packets(508)
     assert upload.regulator.is_open
     assert upload.regulator.on_trial
-    assert (upload.counters.retries, upload.counters.trial_losses) == (1, 0)
+    assert (upload.counters.retries, upload.counters.trial_losses, upload.counters.too_large) == (0, 0, 2)
     board.run()
     assert bytes(board.taken) == LARGE
     assert upload.regulator.verdict is Verdict.CLEAN

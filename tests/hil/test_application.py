@@ -1,0 +1,3 @@
+"""The shipped suite, for `pytest tests/hil --board NAME`."""
+
+from pytest_nrfdfu.hil_suite.test_application import *  # noqa: F403
