@@ -12,14 +12,16 @@ import pytest
 import simulator
 
 from pytest_nrfdfu import cli
+from pytest_nrfdfu.board.diagnosis import diagnose
+from pytest_nrfdfu.board.evidence import Evidence
 from pytest_nrfdfu.board.ports import check
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.config_types import Entry, ResetKind
+from pytest_nrfdfu.errors import SmpTimeout
 from pytest_nrfdfu.plugin import options
 
 README = Path(__file__).parent.parent / "README.md"
 CI = README.parent / ".ci" / "run"
-PACKAGE = README.parent / "pytest_nrfdfu"
 
 
 def blocks(language: str) -> list[str]:
@@ -115,13 +117,12 @@ def test_commands_of_nrfdfu_exist() -> None:
 
 
 def test_what_the_doctor_says_is_what_it_says() -> None:
-    """The sentences that the README shows stand in the code."""
-    shown = re.search(r"recovery +wrong +(.*?)```", README.read_text(), re.DOTALL)
+    shown = re.search(r"line +wrong +(.*?)```", README.read_text(), re.DOTALL)
     assert shown is not None
-    sentence, remedy = " ".join(shown[1].split()).split(" -> ")
-    source = "".join(re.sub(r'"\s+f?"', "", path.read_text()) for path in (PACKAGE / "board").glob("*.py"))
-    assert sentence in source
-    assert remedy in source
+    seen = Evidence(pin="P0.23", pin_low=False, pin_low_released=False)
+    seen.failed("gpio", "pin", SmpTimeout("not answered"))
+    found = diagnose(seen, BoardConfig.model_validate({"board": "mydk", **tomllib.loads(blocks("toml")[0])}))
+    assert " ".join(shown[1].split()) == f"{found.sentence} -> {found.remedy}"
 
 
 def test_every_option_is_told_of() -> None:
