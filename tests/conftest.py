@@ -1,6 +1,10 @@
 """Settings that hold for all of the project's own tests."""
 
 import gc
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -33,30 +37,38 @@ SLOW = (
 """Modules with tests of many seconds: they begin first, so that no worker is left with one at the end."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """So that the mark is known without pytest-xdist as well."""
-    config.addinivalue_line("markers", "xdist_group(name): tests that stay on one worker")
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow modules first; with ``--dist loadgroup`` a module whose tests share a set-up stays on one worker."""
+    """Slow modules first."""
     items.sort(key=_place)
-    for item in items:
-        if _shares(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadgroup`` a module whose tests share a set-up stays on one worker.
+
+    pytest-xdist 3.8 knows its groups by the end of a test's id, which pytest 9.2 does not let it write.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path, _, _ = nodeid.partition("::")
+            return path if _shares(config.rootpath / path) else nodeid
+
+    return ByModule(config, log)
+
+
+@cache
+def _shares(module: Path) -> bool:
+    """Whether it has a fixture that is made once for all of its tests."""
+    return re.search(r'scope="module"|of_this_module\(\)', module.read_text()) is not None
 
 
 def _place(item: pytest.Item) -> int:
     return SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW)
-
-
-def _shares(item: pytest.Item) -> bool:
-    """Whether it uses a fixture of its own module that is made once for all of them."""
-    if not isinstance(item, pytest.Function):
-        return False
-    found = item._fixtureinfo.name2fixturedefs.values()
-    return any(one.scope == "module" and one.baseid == item.nodeid.partition("::")[0] for (*_, one) in found)
 
 
 def pytest_collection_finish() -> None:
