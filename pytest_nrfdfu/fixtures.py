@@ -165,7 +165,7 @@ def recovery(_nrfdfu_handle: Board) -> Iterator[Recovery]:
 def _leave(unit: Unit) -> None:
     """Boot again, if there is something to boot and the board is still in recovery."""
     from pytest_nrfdfu.board.boot import boot
-    from pytest_nrfdfu.board.recovery import from_recovery
+    from pytest_nrfdfu.board.list_origin import from_recovery
 
     states = _states(unit)
     if states is None:

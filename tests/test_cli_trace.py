@@ -99,11 +99,11 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, capsys, command: list[str]
     assert "notes.txt: no known format fits" in said
 
 
-def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_stops_early_ends_it_without_a_word(tmp_path: Path) -> None:
     """As ``| head``: the pipe's other end is closed before anything is written."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     command = [sys.executable, "-m", "pytest_nrfdfu.cli", "trace", "decode", "-v", str(write(tmp_path / "a"))]
     done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, timeout=60, check=False)
     os.close(write_end)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -57,6 +57,20 @@ def test_what_does_not_move_it_is_no_matter(suite, arguments):
     result.stdout.no_fnmatch_line("*PytestConfigWarning*")
 
 
+def test_a_long_value_is_no_path(suite):
+    result = suite.run_inside("--collect-only", "-q", "--board", "fast", "--nrfdfu-target-command", "x " * 200)
+    assert result.ret == 0, result.outlines
+
+
+@pytest.mark.parametrize("flag", [("--nrfdfu-require-board", "test_it.py"), ("--nrfdfu-record", "test_it.py")])
+def test_the_value_that_moved_it_is_named_and_no_other(suite, flag):
+    if flag[0] == "--nrfdfu-record":
+        (suite.path / "inner" / "records").mkdir()
+        flag = ("--nrfdfu-record", "records")
+    result = suite.run_inside("--collect-only", "-q", "-v", *flag, "--board", "fast", "--build", "../builds/app.bin")
+    assert "took the value of --build ../builds/app.bin for" in " ".join(result.outlines)
+
+
 def test_boards_are_those_of_the_folder_it_would_be(suite):
     """As for `nrfdfu doctor`, which knows no rootdir."""
     (suite.path / "inner" / "test_it.py").write_text(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from pytest_nrfdfu.board.unit import NOTHING_PROVED
+
 __all__ = ["NOTHING_PROVED", "after"]
 
 _NOT_KNOWN = "not known: "
-NOTHING_PROVED = f"{_NOT_KNOWN}nothing was proved on it in this run"
-"""Of a unit that was opened, and that nothing was proved on since."""
 
 
 def after(before: str | None, now: str) -> str:

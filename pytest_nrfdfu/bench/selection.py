@@ -106,7 +106,8 @@ def resolve(
     wanted = list(boards)
     if wanted:
         found = catalogue(config, root, start)
-        choices, known = choose(wanted, found), found.names
+        choices = choose(wanted, found)
+        known = frozenset() if found.broken else found.names  # a file that cannot be read may hold any name
     if key is not None:
         load_public_key(key)  # what is wrong with it is said now
         choices = [_with_key(choice, key) for choice in choices]

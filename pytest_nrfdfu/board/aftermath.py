@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pytest_nrfdfu.board.application_rules import shown
 from pytest_nrfdfu.board.boot_story import story
-from pytest_nrfdfu.board.trial import from_recovery
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import NotBooted, SmpError, UartError
 from pytest_nrfdfu.image.bootloader import Swap

@@ -29,6 +29,7 @@ from pytest_nrfdfu.board.application_rules import (
     which_runs,
 )
 from pytest_nrfdfu.board.client import Progress
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.running_application import Running, ask, confirm_running, reset_and_wait, with_story
 from pytest_nrfdfu.board.session import HASH_SHOWN, PROVED, UNSEEN, Proof
@@ -303,6 +304,11 @@ class ApplicationUpdate:
         if app is None:
             return
         states = self.unit.client.images()
+        if from_recovery(states, has_state=self.unit.profile.image_state):
+            raise NotBooted(
+                f"{self.unit.name} was sent {app.source} (hash {app.hash.hex()}), and after the reset serial recovery"
+                " answers, and no application"
+            )
         ran = which_runs(states, app.hash, self.old.hash if self.old else None)
         if ran.which != "new":
             raise self._not_started(app)

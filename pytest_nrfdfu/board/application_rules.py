@@ -138,7 +138,7 @@ def left_pending(state: ImageState | None, why: object) -> UpdateRefused:
     return UpdateRefused(
         f"slot 1 holds {shown(state)}, which something earlier marked for the next boot, and the application does not"
         f" let it be erased: {why}. Nothing was uploaded. Reset the board (board.reset()), and once more if that image"
-        " was for a test: then the one that runs now is back, and slot 1 is free; or update via='recovery'",
+        " was for a test: then the one that runs now is back, and slot 1 is free",
         by_board=True,
     )
 

@@ -195,6 +195,9 @@ class Board:
         unit = self._unit
         if not unit.rig.is_needed:
             return
+        if unit.powered_off:  # it boots at the release
+            unit.note_reset()
+            unit.powered_off = False
         unit.rig.release()
         if unit.rig.takes_usb and not unit.works:
             power_on(unit)

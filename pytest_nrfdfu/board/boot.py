@@ -16,7 +16,7 @@ from pytest_nrfdfu.board.boot_story import story
 from pytest_nrfdfu.board.boot_wait import LINE_END, POLL, Restart, StillBootloaderError, Wait
 from pytest_nrfdfu.board.swap_ahead import is_over, swap_logged
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.errors import NotBooted, PortGone, SmpError, SmpRejected, SmpTimeout, UartError
+from pytest_nrfdfu.errors import HashMismatch, NotBooted, PortGone, SmpError, SmpRejected, SmpTimeout, UartError
 from pytest_nrfdfu.image.mcuboot import Image
 
 __all__ = ["Restart", "banner_line", "boot", "settle", "wait_running"]
@@ -98,10 +98,9 @@ def wait_running(unit: Unit, position: int, image: Image | None = None, restart:
     """
     console = unit.console_uart.console
     restart.note(console)
-    unit.reset_at = None
     wait = Wait(unit, position, image, restart)
     try:
-        return wait.run()
+        return _run(wait)
     except StillBootloaderError:
         if restart.again is None:
             raise wait.failure() from None
@@ -110,9 +109,21 @@ def wait_running(unit: Unit, position: int, image: Image | None = None, restart:
     replace(restart, at=None, since=None).note(console)
     wait = Wait(unit, position, image, restart)
     try:
-        return wait.run(silent=True)
+        return _run(wait, silent=True)
     except StillBootloaderError:
         raise wait.failure(_CAUSES) from None
+
+
+def _run(wait: Wait, *, silent: bool = False) -> str:
+    """One wait. A boot that may still be swapping when it ends, or that Ctrl-C has cut short, is not over yet."""
+    try:
+        running = wait.run(silent=silent)
+    except (NotBooted, HashMismatch, StillBootloaderError):
+        if not wait.swapping:
+            wait.unit.reset_at = None
+        raise
+    wait.unit.reset_at = None
+    return running
 
 
 def settle(unit: Unit) -> None:
@@ -132,6 +143,7 @@ def settle(unit: Unit) -> None:
     try:
         wait_running(unit, position, None, Restart(how=""))
     except (NotBooted, SmpError) as error:
+        unit.reset_at = None  # once is enough
         unit.say(f"a swap was waited for, and what it started was not seen: {error}")
 
 

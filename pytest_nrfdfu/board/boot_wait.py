@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from pytest_nrfdfu.board import boot_record, fault_dump
+from pytest_nrfdfu.board.boot_record import BootRecord
 from pytest_nrfdfu.board.boot_story import Story, story
 from pytest_nrfdfu.board.console import Console, Found
 from pytest_nrfdfu.board.list_origin import from_recovery
@@ -112,6 +113,8 @@ class Wait:
         self._pattern = re.compile(unit.config.console.banner)
         self._asked = False
         """Whether an image list was asked for."""
+        self.swapping = False
+        """Whether the wait has failed, and MCUboot was swapping still by all that was seen."""
 
     @property
     def _deadline(self) -> float:
@@ -154,14 +157,16 @@ class Wait:
 
     def failure(self, more: str = "") -> NotBooted:
         """The error of an application that was not seen; `more` goes behind the advice."""
-        swap = self._swap
+        swap, extra = self._swap, self.restart.extra
+        known = swap.ahead.is_known and (swap.extra > 0 or extra > 0) and not swap.over
+        self.swapping = swap.under_way or known
         waited = Waited(
             self._seconds,
             time.monotonic() - self._began,
             asked=self._asked,
-            swap=swap.why,
-            swapping=swap.under_way or (swap.ahead.is_known and swap.extra > 0 and not swap.over),
-            swap_seconds=max(swap.extra, self.restart.extra),
+            swap=swap.why or (swap.ahead.value if extra else ""),
+            swapping=self.swapping,
+            swap_seconds=max(swap.extra, extra),
         )
         return NotBooted(explain(self.unit, self._position, self._image, waited, more))
 
@@ -204,9 +209,17 @@ class Wait:
             if back or (told.faults and back is None):
                 break
             self._tell_waited()
-            self.unit.swap_ahead = after_boot(self.unit.swap_ahead, next(reversed(told.boots), None))
+            self._note_boot(next(reversed(told.boots), None))
             return "console"
         raise self.failure()
+
+    def _note_boot(self, last: BootRecord | None) -> None:
+        """What the boot that only the console told of has left: another image may run than the one proved."""
+        unit, swap = self.unit, self._swap
+        unsaid = swap.ahead is not SwapAhead.NOTHING and not (last is not None and last.swap_types)
+        if self._image is None and (swap.logged or unsaid):
+            unit.forget("MCUboot may have swapped images at a boot whose application was not asked for its list")
+        unit.swap_ahead = after_boot(unit.swap_ahead, last)
 
     def _stay_quiet(self, until: float) -> None:
         """Send nothing before `until`, unless the banner comes; nor while MCUboot swaps, or may and might hear it."""
@@ -301,10 +314,13 @@ class Wait:
         taken_back = explain_other(self.unit, self._position, image, active)
         if taken_back is not None:
             raise NotBooted(taken_back)
+        ahead = self._swap.ahead
+        why = "a valid image in the secondary slot was probably swapped in at boot; erase that slot first"
+        if ahead.is_known:
+            why = f"{ahead.value}, so MCUboot swapped at that boot"
         raise HashMismatch(
             f"{self.unit.name} was proved in recovery to hold {image.source} (hash {image.hash.hex()}), but the"
-            f" application that runs now is version {active.version} with hash {active.hash.hex()}: a valid image in"
-            " the secondary slot was probably swapped in at boot; erase that slot first"
+            f" application that runs now is version {active.version} with hash {active.hash.hex()}: {why}"
         )
 
     # --- time and port ----------------------------------------------------------------------------------------------

@@ -42,10 +42,15 @@ _IN_RECOVERY: Mapping[str, str] = {
 }
 
 
+_OF_NETWORK_CORE = "the network core may hold a part of {what}; slot 0 was not written by this step"
+_WRITES = frozenset({"upload", "verify", "mark"})
+"""Parts that there are for each image, and only where it is needed."""
+
+
 def broken_off(attempt: Attempt, error: BaseException) -> None:
     """Note in the attempt that `error`, which is none of an update's own, ended it, and on the unit what is left."""
     phase = _phase(attempt)
-    left = left_behind(attempt, phase)
+    left = left_behind(attempt, phase, _image(attempt))
     text = next(iter(str(error).splitlines()), "")[:_SHOWN]
     by = type(error).__name__ + (f": {text}" if text else "")
     attempt.reason = f"broken off in the {phase}"
@@ -59,21 +64,36 @@ def broken_off(attempt: Attempt, error: BaseException) -> None:
 
 
 def _phase(attempt: Attempt) -> str:
-    """In which part of the update it was."""
+    """In which part of the update it was, without the image's name."""
+    last = _last(attempt).partition(" ")[0]
+    return last if attempt.timeline.broken else _AFTER.get(last, last)
+
+
+def _image(attempt: Attempt) -> str:
+    """Which image that part was about: it has the name behind its own, unless that is the application's."""
+    return _last(attempt).partition(" ")[2] or APP
+
+
+def _last(attempt: Attempt) -> str:
     timeline = attempt.timeline
-    last = timeline.phases[-1].name.partition(" ")[0] if timeline.phases else "beginning"
-    return timeline.broken.partition(" ")[0] or _AFTER.get(last, last)
+    return timeline.broken or (timeline.phases[-1].name if timeline.phases else "beginning")
 
 
-def left_behind(attempt: Attempt, phase: str) -> str:
-    """What an update leaves on the board that ends in `phase`; empty if it has changed nothing."""
-    part = next((part for part in attempt.parts if part.step.name == APP), attempt.parts[-1])
+def left_behind(attempt: Attempt, phase: str, image: str = APP) -> str:
+    """What an update leaves on the board that ends in `phase` of an image; empty if that has changed nothing."""
+    part = next((part for part in attempt.parts if part.step.name == image), attempt.parts[-1])
+    if phase in _WRITES and not part.needed:
+        return ""
     text = (_IN_RECOVERY if attempt.via == "recovery" else _BY_APPLICATION).get(phase, "")
+    network_core = phase in _WRITES and part.step.network_core
+    if network_core and attempt.via == "recovery":
+        text = _OF_NETWORK_CORE
     if attempt.pending and phase in {"transfer", "pending"}:
         text = _PENDING
     before = attempt.before or "the image before"
+    goal = " for the network core" if network_core and attempt.via != "recovery" else ""
     return text.format(
-        what=f"version {part.step.image.version}",
+        what=f"version {part.step.image.version}{goal}",
         before=before,
         soon=_fate(attempt, f"the next reset brings {before} back"),
         later=_fate(attempt, f"the reset after that brings {before} back"),

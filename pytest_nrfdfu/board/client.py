@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from pytest_nrfdfu.board import boot_record, fault_dump
 from pytest_nrfdfu.board.receive_size import find_packet_size
 from pytest_nrfdfu.board.uart import Uart
 from pytest_nrfdfu.errors import LossyLink, SmpRejected, SmpTimeout, UartError, UploadFailed
@@ -38,7 +39,7 @@ Progress = Callable[[int, int], None]
 _RC_NOT_SUPPORTED = 8
 _UNLIMITED = 1 << 30
 _LOSSES = 2
-"""Repeated packets that make a lossy link; one may be a bootloader that was busy."""
+"""Repeated packets, or damaged frames, that make a lossy link; one may be a bootloader that was busy, or died."""
 _SMALL = 124
 """Bytes: packets that everybody takes."""
 
@@ -183,7 +184,7 @@ class SmpClient:
         except UploadFailed as failure:
             self._silent = True
             said = f"{failure}; {self.uart.summary(start_time, position)}"
-            losses = self._losses(upload, start_time) if isinstance(failure.__cause__, SmpTimeout) else ""
+            losses = self._losses(upload, start_time, position) if isinstance(failure.__cause__, SmpTimeout) else ""
             if losses:
                 look = "look at its wiring, its ground and its rate before anything else"
                 raise LossyLink(f"{said}. The link loses data ({losses}): {look}") from failure.__cause__
@@ -195,11 +196,18 @@ class SmpClient:
             ) from error
         return upload
 
-    def _losses(self, upload: Upload, since: float) -> str:
-        """What got lost or damaged beside the chunk that was given up, in words; empty if nothing did."""
+    def _losses(self, upload: Upload, since: float, position: int) -> str:
+        """What got lost or damaged beside the chunk that was given up, in words; empty if nothing did.
+
+        Empty too where the firmware has died meanwhile, or started again: that cuts off whatever is on its way.
+        """
+        damaged = self.uart.damaged_since(since)
+        lines = [*self.uart.console.since(position).splitlines(), *(str(fault.data, "latin-1") for fault in damaged)]
+        if any(boot_record.BEGINNING.search(line) or fault_dump.BEGINNING.search(line) for line in lines):
+            return ""
         others = upload.counters.retries - (upload.tries - 1)
         words = [f"{others} other packets were sent again"] if others >= _LOSSES else []
-        broken = self.uart.broken_since(since)
+        broken = self.uart.broken_since(since) if len(damaged) >= _LOSSES else ""
         return " and ".join([*words, f"the board sent {broken}"] if broken else words)
 
     def _drive(self, upload: Upload, progress: Progress | None) -> None:

@@ -17,6 +17,7 @@ from pytest_nrfdfu.board.application_rules import Which
 from pytest_nrfdfu.board.boot_record import BootRecord, boots_in
 from pytest_nrfdfu.board.console_text import plain
 from pytest_nrfdfu.board.unit import Unit
+from pytest_nrfdfu.errors import UpdateRefused
 from pytest_nrfdfu.image.mcuboot import Image
 
 __all__ = ["After", "Around", "Seen", "around", "hung", "judge", "over", "too_late"]
@@ -186,3 +187,11 @@ def _names(boot: BootRecord, image: Image) -> bool:
     number = _NUMBER.search(boot.application_version or "")
     version = image.version
     return number is None or tuple(map(int, number.groups())) == (version.major, version.minor, version.revision)
+
+
+def reset_unanswered(name: str, silence: Exception) -> UpdateRefused:
+    """The error of a reset that was to start the swap, and whose answer was lost: when it began nobody knows."""
+    return UpdateRefused(
+        f"{name}: the request to reset, which starts the swap, was not answered ({silence}). Nothing was cut off, and"
+        " the board may be swapping: let it end, and see by board.images() what runs"
+    )

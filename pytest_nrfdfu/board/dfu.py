@@ -26,6 +26,7 @@ from pytest_nrfdfu.board.revert import Reverted, revert
 from pytest_nrfdfu.board.running_application import confirm_answering
 from pytest_nrfdfu.board.session import HASH_SHOWN, Proof, Recovery
 from pytest_nrfdfu.board.staged import StagedUpdate
+from pytest_nrfdfu.board.swap_ahead import SwapAhead
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.board.update_parts import Attempt, proved_in_words, report_of
 from pytest_nrfdfu.errors import ConfigError, DfuError, HashMismatch, NrfDfuError, UpdateRefused
@@ -145,10 +146,10 @@ class Dfu:
         At the end of the block, or at `StagedUpdate.wait_pending`, the image is proved pending; then the board is
         reset, unless `reset` is False because the application does that, and the image is proved running. `timeout`:
         seconds from the beginning of the block until it must be pending; with ``reset=False`` until the application
-        must have begun to reset itself too. What is asked of the board before the block, swap and boot have their own
-        time. `pending`: a regular expression that the console shows then, for applications without an SMP server.
-        Afterwards the block's value has the `report`. A block that raises leaves one as well: it says that the transfer
-        failed, and what the application's list shows then.
+        must have begun to reset itself too. One given to `StagedUpdate.wait_pending` takes its place. What is asked of
+        the board before the block, swap and boot have their own time. `pending`: a regular expression that the console
+        shows then, for applications without an SMP server. Afterwards the block's value has the `report`. A block that
+        raises leaves one as well: it says that the transfer failed, and what the application's list shows then.
 
         Without an SMP server, and without `pending`, the end of the block resets the board into serial recovery at
         once, to see what is in slot 1: the block must last until all is sent and scheduled, `timeout` means nothing,
@@ -237,10 +238,30 @@ class Dfu:
             recovery = self.enter()
         attempt.entry = recovery.entered.method
         self._say(_entered(recovery))
+        if any(step.name == APP for step in steps):
+            self._refuse_pending(recovery)
         with self._reported(attempt):
             self._send(attempt, recovery, steps, only_if_needed=only_if_needed)
             self._boot(attempt, recovery.entered.images.find(slot=1))
         return report_of(attempt)
+
+    def _refuse_pending(self, recovery: Recovery) -> None:
+        """UpdateRefused where MCUboot, as recovery is left, would swap something else into the slot just written.
+
+        The board is reset, so that the swap begins: whoever comes next waits for it. Two entries come behind the swap.
+        """
+        unit = self.unit
+        pending = unit.swap_ahead in {SwapAhead.PENDING, SwapAhead.PERMANENT}
+        if not pending or recovery.entered.method in {"wait-for-dfu", "no-application"}:
+            return
+        text = unit.swap_ahead.value
+        with suppress(Exception):
+            unit.client.reset()
+        raise UpdateRefused(
+            f"{unit.name}: {text}, and MCUboot swaps it into slot 0 as recovery is left, whatever is written there."
+            " Nothing was sent, and the board was reset, which begins that swap. Update again when it is over; or"
+            " before an update see it swapped by board.reset(), and once more if that image was for a test"
+        )
 
     def _planned(self, build: Build) -> list[Step]:
         """The steps of an update; what the build tells of the bootloader is the unit's from now on."""
@@ -369,4 +390,6 @@ def _holds(states: ImageStates, step: Step, unit: Unit) -> bool:
     if step.network_core:
         return unit.network_core == image.hash
     found = states.find(image=0, slot=0)
+    if unit.swap_ahead is SwapAhead.TRIAL or (found is not None and found.confirmed is False):
+        return False  # on trial: leaving recovery takes it back
     return found is not None and found.hash == image.hash

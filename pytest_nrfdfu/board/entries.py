@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from pytest_nrfdfu.board.boot_mode import RetainedBootMode
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.noted import noted, reset_name
 from pytest_nrfdfu.board.terminal import person
-from pytest_nrfdfu.board.trial import Trial, from_recovery
+from pytest_nrfdfu.board.trial import Trial
 from pytest_nrfdfu.config_types import BoardConfig, Entry, ResetKind
 from pytest_nrfdfu.errors import BoardError, ConfigError, ProbeError, SmpRejected, SmpTimeout
 from pytest_nrfdfu.image.format import MAGIC
@@ -57,6 +58,7 @@ def _by_gpio(trial: Trial) -> ImageStates:
         unit.rig.set_line("recovery", asserted=True)
         if recovery.clear_reset_causes:
             kind: ResetKind = "ctrl-ap" if reset == "ctrl-ap" else "system"
+            unit.note_reset()
             with noted(unit, reset_name(kind)):
                 unit.rig.reset_with_causes_cleared(kind)
         else:
@@ -141,7 +143,7 @@ def _by_smp(trial: Trial) -> ImageStates:
     else:
         if from_recovery(states, has_state=unit.profile.image_state):
             return states
-        trial.seen.heard.flags_without_split_status |= states.split_status is None
+        trial.seen.heard.flags_without_split_status |= states.split_status is None and states.flags_first
     trial.seen.heard.application_answers += 1
     before = trial.seen.heard.application_answers
     position = unit.console_uart.console.position

@@ -36,7 +36,7 @@ class Heard:
     application_answers: int = 0
     """SMP answers that came from the running application."""
     flags_without_split_status: bool = False
-    """Such an answer had flags and no splitStatus: an old application, or a bootloader with image state."""
+    """Such an answer had flags as MCUboot writes them, and no splitStatus: a bootloader with image state."""
     readable_at: int | None = None
     """Another baud rate at which what came was readable text or SMP; None if none was found or looked for."""
     answers_at: int | None = None

@@ -16,8 +16,8 @@ from pytest_nrfdfu.board.application_limits import slot_size
 from pytest_nrfdfu.board.application_rules import Ran, Which, shown, swap_seconds, which_runs
 from pytest_nrfdfu.board.boot import boot
 from pytest_nrfdfu.board.boot_wait import LINE_END
-from pytest_nrfdfu.board.cut_evidence import After, Around, Seen, around, hung, judge, over, too_late
-from pytest_nrfdfu.board.interrupted import Interrupted, Place, attempt_of, parse_place
+from pytest_nrfdfu.board.cut_evidence import After, Around, Seen, around, hung, judge, over, reset_unanswered, too_late
+from pytest_nrfdfu.board.interrupted import Interrupted, Place, attempt_of, parse_place, version_of
 from pytest_nrfdfu.board.noted import noted_os_reset
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.power import power_cycle
@@ -28,8 +28,7 @@ from pytest_nrfdfu.board.session import PROVED, Recovery
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.board.update_parts import Attempt
 from pytest_nrfdfu.config_types import ResetKind
-from pytest_nrfdfu.errors import ConfigError, NotBooted, UartError, UpdateRefused
-from pytest_nrfdfu.image.format import Version
+from pytest_nrfdfu.errors import ConfigError, NotBooted, PortGone, SmpTimeout, UartError, UpdateRefused
 from pytest_nrfdfu.smp.messages import ImageState
 
 __all__ = ["Interrupted", "Place", "attempt_of", "interrupt", "parse_place"]
@@ -181,8 +180,11 @@ class _Cut:
         self._pages = update.pages
         self._reset = unit.console_uart.console.position
         self._seen = Seen()
-        with noted_os_reset(unit):
-            unit.client.reset(tries=1)  # one sent again may reach the image on trial, and take it back
+        try:
+            with noted_os_reset(unit):
+                unit.client.reset(tries=1)  # one sent again may reach the image on trial, and take it back
+        except (SmpTimeout, PortGone) as silence:
+            raise reset_unanswered(unit.name, silence) from silence
         began = time.monotonic() + unit.config.boot.reset_delay
         banner = self._watch(began + self._place.share * whole)
         self._share = min(1.0, (time.monotonic() - began) / whole) if whole else 1.0
@@ -314,6 +316,7 @@ class _Cut:
         lists its images has the last word.
         """
         waited, told = time.monotonic() - self._at, self._around(self._at)
+        self._unit.reset_at = None  # a swap was waited for already, with patience
         found = enter(self._unit).images.find()
         if found is None:
             self._judge(Ran("none", None))
@@ -342,13 +345,13 @@ class _Cut:
         if self._place.phase == "upload" or self._attempt.via == "recovery":
             return ""
         image = self._attempt.build.image
-        is_new = found.hash == image.hash if found.hash is not None else _version(found) == image.version
+        is_new = found.hash == image.hash if found.hash is not None else version_of(found) == image.version
         return hung(told, image, waited) if is_new else ""
 
     def _by_version(self, found: ImageState, old: ImageState | None, trouble: str) -> Interrupted:
         """Without hashes (CONFIG_BOOT_SERIAL_IMG_GRP_HASH)."""
-        now, build = _version(found), self._attempt.build
-        is_new, is_old = now == build.image.version, old is not None and now == _version(old)
+        now, build = version_of(found), self._attempt.build
+        is_new, is_old = now == build.image.version, old is not None and now == version_of(old)
         if is_new and is_old:
             raise NotBooted(
                 f"{self._unit.name}: after the cut an application runs, and whether it is {build.image.source} or the"
@@ -391,10 +394,3 @@ def _confirmed(state: ImageState | None, proof: str) -> bool | None:
     if state is None:
         return None
     return bool(state.confirmed) if proof == _APPLICATION else state.confirmed
-
-
-def _version(state: ImageState) -> Version | None:
-    """As listed; old bootloaders write a build number of 0 out."""
-    with suppress(ValueError):
-        return Version.parse(state.version)
-    return None

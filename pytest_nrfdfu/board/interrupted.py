@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -13,6 +14,8 @@ from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.board.update_parts import Attempt
 from pytest_nrfdfu.errors import UpdateRefused
 from pytest_nrfdfu.image.build import APP, Build
+from pytest_nrfdfu.image.format import Version
+from pytest_nrfdfu.smp.messages import ImageState
 
 __all__ = ["Interrupted", "Place", "attempt_of", "parse_place"]
 
@@ -81,3 +84,10 @@ def attempt_of(build: Build, unit: Unit, via: str) -> Attempt:
     if APP not in build.images:
         raise UpdateRefused(f"{build} has no application image, and nothing shows which other image runs")
     return Attempt(build, unit, Timeline(time.monotonic()), via=via)
+
+
+def version_of(state: ImageState) -> Version | None:
+    """As listed; old bootloaders write a build number of 0 out."""
+    with suppress(ValueError):
+        return Version.parse(state.version)
+    return None

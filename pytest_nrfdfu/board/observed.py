@@ -54,7 +54,8 @@ def damaged_banner(text: str, banner: str) -> str:
     for line in text.splitlines():
         start = line.strip()[: len(_BANNER)]
         alike = SequenceMatcher(None, start, _BANNER, autojunk=False).ratio()
-        if alike >= _ALIKE and not start.startswith(_BANNER) and re.search(banner, line) is None:
+        cut_short = _BANNER.startswith(start)  # whoever looks may look before all of it has come
+        if alike >= _ALIKE and not (cut_short or start.startswith(_BANNER)) and re.search(banner, line) is None:
             return line.strip()
     return ""
 

@@ -18,6 +18,7 @@ __all__ = ["power_cycle", "power_off", "power_on"]
 def power_off(unit: Unit) -> None:
     """Switch the supply off; LineError if that fails or cannot be done."""
     _before(unit)
+    unit.powered_off = True
     unit.rig.power(False)
 
 
@@ -31,12 +32,14 @@ def power_on(unit: Unit) -> None:
     unit.note_reset()
     with noted(unit, "power on"):
         unit.rig.power(True)
+    unit.powered_off = False
     _after(unit)
 
 
 def power_cycle(unit: Unit) -> None:
     """Off, the configured time to settle, on. Nothing is waited for but what USB took away."""
     _before(unit)
+    unit.note_reset()
     with noted(unit, reset_name("power")):
         unit.rig.power_cycle()
     _after(unit)
@@ -45,7 +48,7 @@ def power_cycle(unit: Unit) -> None:
 def _before(unit: Unit) -> None:
     unit.forget("its power was switched")
     unit.unfinished = None
-    unit.note_reset()
+    unit.reset_at = None  # nothing boots until it is on again
     power = unit.config.power
     if power is not None and power.takes_usb:
         unit.close_ports()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from pytest_nrfdfu.board.boot import settle
 from pytest_nrfdfu.board.diagnosis import diagnose
 from pytest_nrfdfu.board.entries import ENTRIES, check_configured
 from pytest_nrfdfu.board.examine import examine
-from pytest_nrfdfu.board.trial import Trial, from_recovery
+from pytest_nrfdfu.board.trial import Trial
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config_types import Entry, RecoveryConfig, ResetKind
 from pytest_nrfdfu.errors import BoardError, NrfDfuError, RecoveryNotEntered, SmpError
 from pytest_nrfdfu.smp.messages import ImageStates
 
-__all__ = ["Entered", "enter", "from_recovery"]
+__all__ = ["Entered", "enter"]
 
 
 class Entered(NamedTuple):
@@ -49,6 +50,8 @@ def enter(unit: Unit, *, ask: Callable[[str], None] | None = None) -> Entered:
         except (SmpError, BoardError) as error:
             failure = error
             trial.seen.failed(entry, _reset_of(entry, recovery), error)
+            with suppress(BoardError):
+                settle(unit)  # its reset may have begun a swap, which the next entry must not cut off
             continue
         unit.session += 1
         unit.reset_at = None

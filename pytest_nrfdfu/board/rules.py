@@ -16,12 +16,12 @@ from pytest_nrfdfu.board.case import Case
 from pytest_nrfdfu.board.observed import echoes_requests, readable
 from pytest_nrfdfu.board.rules_rig import (
     line_does_not_move,
+    look_at_reset,
     nobody,
     not_reset,
     pin_does_not_follow,
     port_gone,
     probe_failed,
-    reset_driver,
     soft_reset,
     unpowered,
 )
@@ -130,8 +130,8 @@ def _by_application(case: Case) -> Advice | None:
     if heard.flags_without_split_status:
         return Advice(
             "image-state-not-configured",
-            "Somebody answers with flags and no splitStatus: either the bootloader, built with image state, or an"
-            " application with a short list.",
+            "Somebody answers with flags as MCUboot writes them, before the slot's number, and no splitStatus: the"
+            " bootloader, built with image state.",
             "If the bootloader has CONFIG_BOOT_SERIAL_IMG_GRP_IMAGE_STATE, set image_state = true in [bootloader].",
         )
     if case.seen.came_back:
@@ -266,8 +266,8 @@ def _silence(case: Case) -> Advice | None:
             "silence",
             f"Nothing came from the board on {case.port}, not a byte, and nobody could see whether it was reset.",
             "Press its reset button and look at the port. If something comes then, an application was running that"
-            f" prints no more, and the reset by {kind} does not reach nRESET: look at the wire from"
-            f" {reset_driver(kind)}. If nothing comes, c{wires}",
+            f" prints no more, and the reset by {kind} does not reach the board: {look_at_reset(kind)}. If nothing"
+            f" comes, c{wires}",
         )
     return Advice(
         "silence", f"Nothing came from the board on {case.port}: not a byte, in recovery or after a reset.", f"C{wires}"

@@ -15,17 +15,18 @@ from pytest_nrfdfu.config_types import Entry
 
 __all__ = [
     "line_does_not_move",
+    "look_at_reset",
     "nobody",
     "not_reset",
     "pin_does_not_follow",
     "port_gone",
     "probe_failed",
-    "reset_driver",
     "soft_reset",
     "unpowered",
 ]
 
 _RESETPIN = 1 << 0
+_BY_SWD = frozenset({"system", "ctrl-ap"})
 _FIRST_COMES = "after a soft reset MCUboot ignores the pin (io_boot_skip_serial_recovery)"
 
 
@@ -164,16 +165,22 @@ def not_reset(case: Case) -> Advice | None:
     return Advice(
         "reset-not-connected",
         f"The board is not reset: the core saw no reset after {_resets(case)}.",
-        f"Check that the reset wire leads from {reset_driver(case.own_reset)} to nRESET and shares ground with the"
-        ' board, or use another reset ("ctrl-ap" needs SWD alone).',
+        f"L{look_at_reset(case.own_reset)[1:]}, or use another reset{_swd_alone(case.own_reset)}.",
     )
 
 
-def reset_driver(kind: str) -> str:
-    """What drives nRESET in a reset of a kind, as a configuration names it."""
-    return {"line": "the output that [reset.line] names", "command": "what the command in [reset] switches"}.get(
-        kind, "the probe"
-    )
+def look_at_reset(kind: str) -> str:
+    """Where to look when a reset of a kind did not reset the board; a sentence's part, as a configuration names it."""
+    if kind == "power":
+        return "look at what the commands in [power] switch: it does not switch the board"
+    if kind in _BY_SWD:
+        return "look at SWD, which alone does that reset, and that the probe is at this board"
+    driver = {"line": "the output that [reset.line] names", "command": "what the command in [reset] switches"}
+    return f"look at the wire from {driver.get(kind, 'the probe')} to nRESET, and that both share ground"
+
+
+def _swd_alone(kind: str) -> str:
+    return "" if kind in _BY_SWD else ' ("ctrl-ap" needs SWD alone)'
 
 
 def soft_reset(case: Case) -> Advice | None:

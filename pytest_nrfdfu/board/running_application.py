@@ -15,10 +15,10 @@ from pytest_nrfdfu.board.application_rules import shown, swap_of_mode
 from pytest_nrfdfu.board.boot import Restart, settle, wait_running
 from pytest_nrfdfu.board.boot_story import dump, story, told
 from pytest_nrfdfu.board.boot_wait import LINE_END, POLL
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.noted import noted_os_reset
 from pytest_nrfdfu.board.silence import in_short, unanswered, unpowered
 from pytest_nrfdfu.board.swap_wait import may_wait_for_dfu
-from pytest_nrfdfu.board.trial import from_recovery
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import NotBooted, PortGone, SmpRejected, SmpTimeout, UartError, UpdateRefused
 from pytest_nrfdfu.image.bootloader import Swap
@@ -132,7 +132,8 @@ def confirm_running(unit: Unit) -> ImageState:
         advice = "Read board.images() once it answers, and confirm again"
         raise SmpTimeout(unanswered(unit, text, advice), brief=f"{text}. {advice}") from silence
     unit.network_core = network_core
-    active = unit.client.images().active
+    states = unit.client.images()
+    active = None if from_recovery(states, has_state=unit.profile.image_state) else states.active
     if active is None or not active.confirmed:
         raise UpdateRefused(
             f"{unit.name}: the application acknowledged the confirmation, and its image list does not show it:"
@@ -170,9 +171,9 @@ def reset_and_wait(
     began, delay = time.monotonic(), unit.config.boot.reset_delay if reset is None else 0.0
     extra = swaps * boots * MARGIN
     if _await_boot(unit, position, delay + _VALIDATION, swaps * MARGIN):
-        took = unit.swap_seconds = max(0.0, time.monotonic() - began - delay)
-        unit.swap_pages = pages
+        took = max(0.0, time.monotonic() - began - delay)
         if _is_over(unit, position, took, swaps):
+            unit.swap_seconds, unit.swap_pages = took, pages
             extra = took * (boots - 1) * MARGIN  # another takes as long
     return await_application(unit, position, image, extra=extra, smp=smp)
 

@@ -17,6 +17,7 @@ from pytest_nrfdfu.board.aftermath import note_active, note_now
 from pytest_nrfdfu.board.application_rules import Staging, check_confirm, shown, staging_of
 from pytest_nrfdfu.board.arguments import check_seconds
 from pytest_nrfdfu.board.boot_story import told
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.report import DfuReport
@@ -25,7 +26,6 @@ from pytest_nrfdfu.board.session import HASH_SHOWN
 from pytest_nrfdfu.board.silence import in_short, last_lines, unpowered
 from pytest_nrfdfu.board.staged_boot import APPLICATION_LIST, Seen, Staged, StagedBoot
 from pytest_nrfdfu.board.staged_evidence import before, brought_by, was_there
-from pytest_nrfdfu.board.trial import from_recovery
 from pytest_nrfdfu.board.update_parts import Attempt, Part
 from pytest_nrfdfu.errors import HashMismatch, PortGone, SmpError, SmpTimeout, UartError, UpdateRefused
 from pytest_nrfdfu.image.bootloader import Swap
@@ -42,6 +42,10 @@ _SHOWN = 200
 """Characters of an error of the block that the report quotes."""
 _RECOVERY = "recovery's image list"
 _NO_SERVER = "no SMP server"
+_IN_WINDOW = (
+    "because serial recovery answers: a request met MCUboot's window after the application had reset itself. Call"
+    " update.wait_pending() before that reset, or give pending="
+)
 _NO_SWAP = ", where it was before the transfer already: MCUboot's log tells of no swap since"
 
 
@@ -181,6 +185,8 @@ class StagedUpdate:
     def wait_pending(self, timeout: float | None = None) -> str:
         """Wait until the image is seen pending; how. HashMismatch after `timeout` seconds, else those of the block.
 
+        `timeout`: from now on, and in place of what is left of the block's, also for the reset that follows.
+
         Without an image list of the application, and without a pattern for its console, nothing is waited for: the
         board is reset into serial recovery, at once, which lists what is in slot 1.
         """
@@ -220,6 +226,8 @@ class StagedUpdate:
                 self._find_port(error)
                 last = in_short(error)
             else:
+                if from_recovery(states, has_state=self._unit.profile.image_state):
+                    raise self._not_pending(_IN_WINDOW)
                 staging = staging_of(states, 0, self._image.hash)
                 active = states.active
                 if staging is Staging.PENDING:

@@ -14,6 +14,7 @@ from pytest_nrfdfu.board.aftermath import behind, note_active, with_way_back
 from pytest_nrfdfu.board.application_limits import slot_size
 from pytest_nrfdfu.board.application_rules import Ran, shown, swap_seconds, which_runs
 from pytest_nrfdfu.board.console_evidence import CONSOLE, Judged, heard, judge
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.restart import reset_kind, restart
 from pytest_nrfdfu.board.running_application import (
     MARGIN,
@@ -25,10 +26,10 @@ from pytest_nrfdfu.board.running_application import (
 )
 from pytest_nrfdfu.board.session import PROVED, Proof
 from pytest_nrfdfu.board.staged_evidence import Before, brought_by, shows_change, version_before
-from pytest_nrfdfu.board.trial import from_recovery
+from pytest_nrfdfu.board.swap_wait import may_wait_for_dfu
 from pytest_nrfdfu.board.update_parts import Attempt, Part
 from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpError, UartError
-from pytest_nrfdfu.image.bootloader import PROFILES, BootloaderProfile, Swap
+from pytest_nrfdfu.image.bootloader import Swap
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageState
 
@@ -171,7 +172,7 @@ class StagedBoot:
         if await_banner(unit, self._position, 0.0):
             return seconds  # it is over, and a way back takes as long at most
         began, swapped = time.monotonic(), self._deadline + most * MARGIN
-        looks = self._staged.has_smp and not _may_wait_for_dfu(unit.profile)
+        looks = self._staged.has_smp and not may_wait_for_dfu(unit)
         while True:
             now = time.monotonic()
             until = min(now + _LOOK, max(self._deadline, now)) if looks else swapped
@@ -217,6 +218,10 @@ class StagedBoot:
     def _look(self) -> None:
         """By the application's list."""
         states = self._unit.client.images()
+        if from_recovery(states, has_state=self._unit.profile.image_state):
+            error = self._another("serial recovery answers, and no application", f"{self._by()}, and after the reset")
+            self._attempt.running = "serial recovery"
+            raise error
         active = states.active
         if active is None or active.hash != self._image.hash:
             note_active(self._unit, states)
@@ -298,11 +303,3 @@ class StagedBoot:
 
     def _is_old(self, active: ImageState | None) -> bool:
         return active is not None and self._staged.old is not None and active.hash == self._staged.old.hash
-
-
-def _may_wait_for_dfu(profile: BootloaderProfile) -> bool:
-    """Whether the bootloader may take a request at boot for an update, and stay in recovery.
-
-    A profile by name does not know which entrances are built in; one read from the build does.
-    """
-    return profile.wait_for_dfu > 0 and ("wait-for-dfu" in profile.entrances or profile.name in PROFILES)

@@ -55,6 +55,9 @@ def by_recovery(states: ImageStates, before: SwapAhead) -> SwapAhead:
     """
     if (flagged := _pending(states)) is not None:
         return flagged
+    first = states.find(slot=0)
+    if states.flags_first and first is not None:
+        return SwapAhead.TRIAL if first.active and not first.confirmed else SwapAhead.NOTHING
     if before.is_known:
         return before
     return SwapAhead.NOTHING if states.find(slot=1) is None else SwapAhead.POSSIBLE
@@ -72,6 +75,8 @@ def after_boot(before: SwapAhead, boot: BootRecord | None) -> SwapAhead:
     kinds = set(boot.swap_types.values()) if boot is not None else set()
     if kinds:
         return SwapAhead.TRIAL if "test" in kinds else SwapAhead.NOTHING
+    if before is SwapAhead.POSSIBLE:  # it may have been swapped in, and be on trial
+        return before
     return SwapAhead.TRIAL if before is SwapAhead.PENDING else SwapAhead.NOTHING
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from pytest_nrfdfu.board.application_limits import slot_size
 from pytest_nrfdfu.board.application_rules import swap_seconds
 from pytest_nrfdfu.board.boot_record import BootRecord
 from pytest_nrfdfu.board.swap_ahead import SwapAhead, is_over, swap_logged
 from pytest_nrfdfu.board.unit import Unit
-from pytest_nrfdfu.errors import SmpError, UartError
+from pytest_nrfdfu.errors import SmpError, SmpTimeout, UartError
 from pytest_nrfdfu.image.bootloader import PROFILES
 
 __all__ = ["SwapWait", "longest_swap", "look_ahead", "may_wait_for_dfu"]
@@ -32,8 +30,12 @@ def look_ahead(unit: Unit) -> None:
     """
     if not unit.lists_images or unit.uart_missing:
         return
-    with suppress(SmpError, UartError):
+    try:
         unit.client.images(tries=1, timeout=_ANSWER)
+    except SmpTimeout:
+        unit.lists_images = False  # it hangs, or another one runs: ask no more until one lists
+    except (SmpError, UartError):
+        pass
 
 
 def may_wait_for_dfu(unit: Unit) -> bool:

@@ -21,7 +21,7 @@ from pytest_nrfdfu.config_types import ResetKind
 from pytest_nrfdfu.errors import PortGone, ProbeError, SmpRejected, SmpTimeout, UartError
 from pytest_nrfdfu.smp.messages import ImageStates
 
-__all__ = ["Trial", "from_recovery"]
+__all__ = ["Trial"]
 
 _POLL = 0.15
 """Seconds between image list requests while waiting: the bootloader starts listening at a time nobody knows."""
@@ -60,6 +60,7 @@ class Trial:
     def reset(self, kind: ResetKind, *, boot_mode: int | None = None) -> None:
         """Reset the board; `boot_mode` goes with an OS reset. Returns when the reset has happened."""
         unit = self.unit
+        unit.note_reset()
         if kind == "smp":
             with noted_os_reset(unit):
                 unit.client.reset(boot_mode=boot_mode, timeout=self.timeout)
@@ -116,7 +117,7 @@ class Trial:
     def _note_application(self, states: ImageStates | None) -> None:
         heard = self.seen.heard
         heard.application_answers += 1
-        heard.flags_without_split_status |= states is not None and states.split_status is None
+        heard.flags_without_split_status |= states is not None and states.split_status is None and states.flags_first
 
     def _booted(self, position: int) -> bool:
         """Whether the application's banner has come since a console position."""

@@ -288,14 +288,19 @@ class Uart:
         parts = [broken] if broken else []
         lines = [line.strip() for line in self.console.since(position).splitlines() if line.strip()]
         if lines:
-            parts.append(f"console text ending '{' / '.join(lines)[-_TAIL:]}'")
+            parts.append(f"console text ending '{_printable(' / '.join(lines)[-_TAIL:])}'")
         if not parts:
             return "nothing came from the board meanwhile"
         return "meanwhile the board sent " + " and ".join(parts)
 
+    def damaged_since(self, since: float) -> list[framing.Fault]:
+        """The frames that came since a time and were not whole; a carriage return too many damages none."""
+        faults = ((when, fault) for when, fault in self.faults.copy() if fault.kind is not framing.FaultKind.STRAY_CR)
+        return [fault for when, fault in faults if when >= since]
+
     def broken_since(self, since: float) -> str:
         """The broken frames that came since a time, in a few words; empty if there were none."""
-        faults = [fault for when, fault in self.faults.copy() if when >= since]
+        faults = self.damaged_since(since)
         return f"{len(faults)} broken frames (the last: {faults[-1]})" if faults else ""
 
     def _check(self) -> _Opened:
@@ -354,6 +359,11 @@ class Uart:
             self.console.write(pending[shown:], now)
             shown = len(pending)
         return shown
+
+
+def _printable(text: str) -> str:
+    """Text for a message: what a terminal would obey is escaped."""
+    return "".join(char if char.isprintable() else str(char.encode("unicode_escape"), "ascii") for char in text)
 
 
 def _named(spec: str, device: str | None) -> str:

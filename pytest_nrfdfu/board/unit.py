@@ -30,7 +30,10 @@ from pytest_nrfdfu.smp.upload import Limits, Upload
 if TYPE_CHECKING:
     from pytest_nrfdfu.board.plan import Step
 
-__all__ = ["Unfinished", "Unit", "UploadApart"]
+__all__ = ["NOTHING_PROVED", "Unfinished", "Unit", "UploadApart"]
+
+NOTHING_PROVED = "not known: nothing was proved on it in this run"
+"""What a unit holds that was opened, and that nothing was proved on since."""
 
 
 @dataclass(slots=True)
@@ -85,7 +88,7 @@ class Unit:
         """Hash of the network core's image that was sent to it in this run; nothing can be read back."""
         self.doubted = False
         """Whether this run did something to it after which only recovery's list proves what it holds."""
-        self.holds = "not known: nothing was proved on it in this run"
+        self.holds = NOTHING_PROVED
         """What was proved, in words, for the summary."""
         self.uploads_apart: list[UploadApart] = []
         """Uploads that ended well outside of an update and that nobody has told of yet, oldest first."""
@@ -108,6 +111,8 @@ class Unit:
         """Whether the last application that was asked for its image list told it."""
         self.reset_at: int | None = None
         """Where on the console a boot began that nobody has seen end yet; None if there is none."""
+        self.powered_off = False
+        """Whether its power was switched off, and not on again since."""
         self.say: Callable[[str], None] = lambda _: None
         """Tells a person what is waited for."""
         self.endpoints: Mapping[str, str] = {}
@@ -244,6 +249,9 @@ class Unit:
             self.swap_ahead = by_recovery(states, self.swap_ahead)
         else:
             self.swap_ahead, self.lists_images = by_application(states, self.swap_ahead), True
+            active = states.active
+            if active is not None and active.hash is not None and self.proved not in {None, active.hash}:
+                self.forget(f"the application's list shows version {active.version}, not what was proved, as active")
 
     def note_reset(self) -> None:
         """The board is about to be reset, or switched on: its boot begins here on the console."""

@@ -206,7 +206,7 @@ def _notes(part: Part, via: str) -> tuple[str, ...]:
     notes = (
         [*part.notes] if upload.done else [*part.notes, f"{upload.acknowledged} of {upload.total} bytes were uploaded"]
     )
-    notes.extend(size_note(upload))
+    notes.extend(size_note(upload, via))
     if upload.resumed:
         notes.append("an upload broken off was taken up")
     if upload.counters.restarts:

@@ -28,7 +28,8 @@ def window_outcome(upload: Upload, memory: WindowMemory | None = None) -> str:
         return f"{window}: tried, but NOT remembered: {trouble}" if trouble else f"{window}: tried and kept"
     if regulator.verdict is Verdict.LOSSY:
         failures = known.failures + 1
-        again = f" ({failures} times in a row)" if failures > 1 else ""
+        noted = not upload.counters.too_large  # see `limits.findings`: it was a size that was lost
+        again = f" ({failures} times in a row)" if failures > 1 and noted else ""
         return f"{window}: tried and given up{again}"
     if regulator.on_trial:
         return f"{window}: on trial"
@@ -53,16 +54,21 @@ def next_trial(known: Known) -> str:
     return f"tried again {when}, or by {HOW_TO_MEASURE}"
 
 
-def size_note(upload: Upload) -> list[str]:
-    """That the receiver takes smaller packets than was assumed: how that was found, and what it cost."""
+def size_note(upload: Upload, via: str = "recovery") -> list[str]:
+    """That the receiver takes smaller packets than was assumed: how that was found, and what it cost.
+
+    `via`: who the receiver is, as in `DfuReport.via`.
+    """
     limits, counters = upload.limits, upload.counters
     size = limits.max_packet + FRAME_OVERHEAD
-    advice = f"say receive_size = {size} in [bootloader]"
+    who, advice = "bootloader", f"say receive_size = {size} in [bootloader]"
+    if via == "application":
+        who, advice = "application", "look at its CONFIG_MCUMGR_TRANSPORT_NETBUF_SIZE"
     if counters.too_large:
         times = f" {counters.too_large} times" if counters.too_large > 1 else ""
         asked = f"padded requests for the image list found what is answered, in {counters.size_seconds:.1f} s in all"
         met = f"one of {counters.too_large_size} bytes met silence{times}"
-        return [f"the bootloader takes packets of {limits.max_packet} bytes: {met}, and {asked}; {advice}"]
+        return [f"the {who} takes packets of {limits.max_packet} bytes: {met}, and {asked}; {advice}"]
     if isinstance(limits, KnownLimits) and limits.assumed_size is not None:
         day = f" on {limits.known.size_when}" if limits.known.size_when else " earlier"
         assumed = f"although the receive size was taken to be {limits.assumed_size}"

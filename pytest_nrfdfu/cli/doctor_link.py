@@ -89,7 +89,7 @@ def _asked(unit: Unit) -> Tally:
             pass
         soonest = min(soonest, unit.now() - since)
         sent = sum(direction == "tx" for _, direction, _ in unit.transcript(since))
-        damaged = sum(when >= since for when, _ in unit.uart.faults.copy())
+        damaged = len(unit.uart.damaged_since(since))
         tally = Tally(
             tally.asked + 1,
             tally.repeated + (answered and sent > 1),

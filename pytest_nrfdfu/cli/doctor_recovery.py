@@ -11,8 +11,9 @@ from contextlib import suppress
 
 from pytest_nrfdfu.board.case import Case
 from pytest_nrfdfu.board.evidence import Evidence, Heard
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.observed import readable
-from pytest_nrfdfu.board.recovery import enter, from_recovery
+from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.rules import WIRE
 from pytest_nrfdfu.cli.doctor_bench import Bench
 from pytest_nrfdfu.cli.doctor_findings import NOTHING_HEARD, Finding, Skipped, finding_of

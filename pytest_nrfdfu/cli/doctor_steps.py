@@ -14,9 +14,9 @@ from typing import Literal
 from pytest_nrfdfu.board.boot import banner_line, boot
 from pytest_nrfdfu.board.case import Case
 from pytest_nrfdfu.board.evidence import Attempt, Evidence
+from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.pin_look import PinLook, look_at_pin
-from pytest_nrfdfu.board.recovery import from_recovery
-from pytest_nrfdfu.board.rules_rig import pin_does_not_follow, reset_driver
+from pytest_nrfdfu.board.rules_rig import look_at_reset, pin_does_not_follow
 from pytest_nrfdfu.board.trial import Trial
 from pytest_nrfdfu.cli.doctor_bench import Bench
 from pytest_nrfdfu.cli.doctor_findings import BLOCKED, Finding, Skipped, Step, finding_of
@@ -206,7 +206,7 @@ def _of_the_pin(look: PinLook) -> tuple[str, str, tuple[str, ...]]:
     """Advice, cause and details about a pin that follows its line, or was not looked at."""
     if look.follows:
         return "", "", (f"The pin that MCUboot looks at ({look.pin}) went low and high with it.",)
-    if look.low:
+    if look.low and look.low_released:
         advice = f"{look.pin} reads low with the line released as well: it has no pull-up now, or something holds it."
         return advice, "", ()
     named = look.pin or "The pin that MCUboot looks at"
@@ -225,25 +225,37 @@ def _reset(bench: Bench) -> Finding:
     readable = bench.chip is not None and bench.chip.readable
     if readable:
         unit.rig.read32(_DHCSR)
+    before = bench.statuses["port"] == "fine" and _is_in_recovery(bench)
     position = unit.console_uart.console.position
     Trial(unit).reset(kind)
     heard = _heard(bench, position) if bench.statuses["port"] == "fine" else ""
-    if heard == "MCUboot":
+    if heard == "MCUboot" and not before:
         bench.enters_without = kind
     if readable and not unit.rig.read32(_DHCSR) & _S_RESET_ST and heard != "banner":
         return Finding(
             "wrong",
             f"a reset by {kind} was done, and the core was not reset",
-            f"Look at the wire from {reset_driver(kind)} to nRESET; reset = 'ctrl-ap' or 'system' need none, but"
-            " MCUboot ignores its pin after them.",
+            f"L{look_at_reset(kind)[1:]}; reset = 'ctrl-ap' or 'system' need SWD alone, but MCUboot ignores its pin"
+            " after them.",
             "reset-not-connected",
         )
     if heard == "banner":
         return Finding("fine", f"{kind}; the application's banner came")
     answers = "; MCUboot answered after it, without any entry" if heard else ""
+    if heard and before:
+        answers = "; MCUboot answered after it, and before it already: the board had been left in recovery"
     if readable:
         return Finding("fine", f"{kind}; the core was reset{answers or ', and no application showed a banner'}")
     return Finding("unknown", f"{kind} was done{answers}; nobody can tell from here whether the board was reset")
+
+
+def _is_in_recovery(bench: Bench) -> bool:
+    """Whether the board has been left in recovery: what answers after a reset shows nothing then."""
+    unit = bench.unit
+    with suppress(BoardError, SmpError):
+        states = unit.client.poll_images(_ASK_EVERY, time.monotonic() + _ASK_FOR)
+        return from_recovery(states, has_state=unit.profile.image_state)
+    return False
 
 
 def _heard(bench: Bench, position: int) -> Literal["banner", "MCUboot", ""]:

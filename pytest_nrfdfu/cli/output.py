@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 
@@ -10,11 +9,7 @@ __all__ = ["write_lines"]
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Print `lines`. A reader that has seen enough (head, or a pager that was left) ends it without a complaint."""
-    try:
-        for line in lines:
-            print(line)  # noqa: T201 - a program's output
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more at exit, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print `lines`. BrokenPipeError where a reader has seen enough (head, a pager): the command's `main` ends then."""
+    for line in lines:
+        print(line)  # noqa: T201 - a program's output
+    sys.stdout.flush()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
@@ -25,6 +27,9 @@ T = TypeVar("T")
 
 _ALIKE = 0.8
 """How much alike two names are that may be meant for one (`difflib.SequenceMatcher.ratio`): a letter or two differ."""
+
+_MODEL = re.compile(r"\d+[a-z]*")
+"""What tells one model from another in a board's name: ``7002ek`` and ``7002dk``, ``5340dk`` and ``9160dk``."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -108,7 +113,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _warn_of_names(items: Sequence[pytest.Item], selection: Selection) -> None:
     """Warn of boards in markers that are probably misspelt: their tests would never run, and nobody be told.
 
-    UsageError where warnings are errors.
+    Where warnings are errors, the reason of the skip says it alone: another bench may have such a board.
     """
     told: set[str] = set()
     for item in items:
@@ -116,10 +121,8 @@ def _warn_of_names(items: Sequence[pytest.Item], selection: Selection) -> None:
             if name in told:
                 continue
             told.add(name)
-            try:
+            with suppress(pytest.PytestWarning):
                 item.warn(pytest.PytestWarning(_unknown(name, selection)))
-            except pytest.PytestWarning as warning:
-                raise pytest.UsageError(f"{item.nodeid}: {warning}") from None
 
 
 def _misspelt(item: pytest.Item, selection: Selection) -> Iterator[str]:
@@ -133,7 +136,9 @@ def _misspelt(item: pytest.Item, selection: Selection) -> Iterator[str]:
 
 
 def _near(name: str, selection: Selection) -> str | None:
-    return next(iter(difflib.get_close_matches(name, sorted(selection.known), 1, _ALIKE)), None)
+    """The known board that is called much alike; None where it may be another model instead."""
+    near = next(iter(difflib.get_close_matches(name, sorted(selection.known), 1, _ALIKE)), None)
+    return None if near is None or _MODEL.sub("", near) == _MODEL.sub("", name) else near
 
 
 def _unknown(name: str, selection: Selection) -> str:

@@ -137,7 +137,8 @@ def asked(config: pytest.Config, name: str) -> Asked:
 def moved_root(config: pytest.Config) -> Moved | None:
     """Whether the value of an option here has moved pytest's rootdir; None if not."""
     short = [f"--{name}" for name, (kind, _) in _OPTIONS.items() if kind == "linelist"] if _short() else []
-    return moved(config, {*short, *("--nrfdfu-" + name.replace("_", "-") for name in _OPTIONS)})
+    long = ["--nrfdfu-" + name.replace("_", "-") for name, (kind, _) in _OPTIONS.items() if kind != "bool"]
+    return moved(config, {*short, *long})
 
 
 def _short() -> bool:

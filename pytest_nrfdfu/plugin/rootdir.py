@@ -8,6 +8,7 @@ does.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from inspect import signature
 from itertools import pairwise
@@ -39,15 +40,19 @@ class Moved(NamedTuple):
 
 def moved(config: pytest.Config, names: Collection[str]) -> Moved | None:
     """Which of the options `names` moved the rootdir; None if it is where it belongs."""
+    here = config.invocation_params.dir
     found = [
         (option, value)
         for option, value in pairwise(config.invocation_params.args)
-        if option in names and (config.invocation_params.dir / value).exists()
+        if option in names and os.path.exists(here / value)  # noqa: PTH110 - Path.exists raises for long values
     ]
     if not found or hasattr(config, "workerinput"):
         return None
     root = _root_by_tests_alone(config)
-    return None if root is None or root == config.rootpath else Moved(*found[0], root)
+    if root is None or root == config.rootpath:
+        return None
+    outside = (one for one in found if not Path(os.path.abspath(here / one[1])).is_relative_to(root))  # noqa: PTH100 - without links
+    return Moved(*next(outside, found[0]), root)
 
 
 def _root_by_tests_alone(config: pytest.Config) -> Path | None:

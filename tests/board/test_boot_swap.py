@@ -12,7 +12,7 @@ from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.running import application_runs
 from pytest_nrfdfu.board.swap_ahead import SwapAhead
-from pytest_nrfdfu.errors import NotBooted
+from pytest_nrfdfu.errors import NotBooted, UpdateRefused
 from pytest_nrfdfu.smp.header import Group
 from pytest_nrfdfu.smp.messages import ImageStateWrite
 
@@ -125,8 +125,64 @@ def test_a_swap_that_a_list_told_of_is_waited_for_in_silence(far, console_unit, 
     position = console_unit.console_uart.console.position
     later(far, BANNER)
     assert wait_running(console_unit, position) == "console"
-    assert console_unit.swap_ahead is (SwapAhead.TRIAL if ahead is SwapAhead.PENDING else SwapAhead.NOTHING)
+    after = {SwapAhead.PENDING: SwapAhead.TRIAL, SwapAhead.POSSIBLE: SwapAhead.POSSIBLE}
+    assert console_unit.swap_ahead is after.get(ahead, SwapAhead.NOTHING)
     assert told[-1].startswith(f"{ahead.value}: the application runs, waited 1.")
+
+
+@pytest.mark.parametrize("ahead", [SwapAhead.NOTHING, SwapAhead.POSSIBLE, SwapAhead.PERMANENT])
+def test_what_was_proved_is_forgotten_where_a_boot_may_have_swapped_unseen(far, console_unit, ahead):
+    console_unit.remember(b"1" * 32, "proved")
+    console_unit.swap_ahead = ahead
+    far.write(BANNER)
+    wait_running(console_unit, 0)
+    assert (console_unit.proved is None) is (ahead is not SwapAhead.NOTHING)
+
+
+def test_what_was_proved_is_forgotten_where_the_application_lists_another_image(far, no_rig_unit):
+    far.script = lambda request, _: [answer(request, listing())]
+    no_rig_unit.remember(b"1" * 32, "proved")
+    no_rig_unit.client.images()
+    assert no_rig_unit.proved == b"1" * 32
+    no_rig_unit.remember(b"0" * 32, "proved")
+    no_rig_unit.client.images()
+    assert no_rig_unit.proved is None
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_wait_that_ends_without_the_end_of_a_swap_is_taken_up_once(far, console_unit, monkeypatch, swapped):
+    monkeypatch.setattr(swap_wait, "longest_swap", lambda _: 0.1)
+    console_unit.note_reset()
+    far.write(SWAPS + (OVER if swapped else b""))
+    wait_for_text(console_unit.uart, "Jumping" if swapped else "algorithm")
+    with pytest.raises(NotBooted):
+        wait_running(console_unit, 0)
+    assert (console_unit.reset_at is None) is swapped
+    settle(console_unit)
+    assert console_unit.reset_at is None
+
+
+def test_a_wait_that_is_broken_off_leaves_the_swap_to_who_comes_next(console_unit, monkeypatch):
+    console_unit.note_reset()
+    monkeypatch.setattr(
+        type(console_unit.console_uart.console), "wait_for", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        wait_running(console_unit, 0)
+    assert console_unit.reset_at is not None
+
+
+def test_a_swap_that_was_reckoned_with_is_told_where_it_does_not_end(console_unit):
+    console_unit.swap_ahead = SwapAhead.PENDING
+    with pytest.raises(NotBooted, match="an image in slot 1 was pending, so MCUboot was to swap") as caught:
+        wait_running(console_unit, 0, None, Restart(extra=0.1))
+    assert "Do not reset it now" in str(caught.value)
+
+
+def test_an_application_that_hangs_is_asked_ahead_of_a_reset_once(no_rig_unit):
+    no_rig_unit.lists_images = True
+    swap_wait.look_ahead(no_rig_unit)
+    assert not no_rig_unit.lists_images
 
 
 def test_whoever_reckons_with_a_swap_is_believed(far, console_unit, monkeypatch):
@@ -248,7 +304,7 @@ def trial(_swaps, pair):
     board = _swaps
     Dfu(board.unit).update(pair[0], only_if_needed=True)
     slot1 = board.unit.client.images().find(slot=1)
-    if slot1 is None:
+    if slot1 is None or slot1.hash != pair[1].hash:
         Dfu(board.unit).update(pair[1], via="application", confirm=False)
     else:  # it went back there
         board.unit.client.request(ImageStateWrite(hash=pair[1].hash))
@@ -283,6 +339,23 @@ def test_a_way_back_that_nobody_waited_for_is_not_cut_off(trial, pair, way):
     assert versions == ["1.0.0"] * (2 if way == "reset" else 1), "it was let go on to the end"
     if way == "recovery":
         assert boot(unit) == "image list"
+
+
+def test_an_image_on_trial_is_uploaded_where_it_is_needed(trial, pair):
+    """Leaving recovery takes it back otherwise."""
+    report = Dfu(trial.unit).update(pair[1], only_if_needed=True)
+    assert report.bytes
+    assert trial.admin.flash_hash().image_hash == pair[1].hash
+
+
+def test_an_update_by_recovery_is_refused_while_slot_1_is_pending(trial, pair):
+    unit = trial.unit
+    Board(unit).reset()
+    unit.client.request(ImageStateWrite(hash=pair[1].hash))
+    with pytest.raises(UpdateRefused, match="an image in slot 1 was pending, and MCUboot swaps it"):
+        Dfu(unit).update(pair[0])
+    assert Dfu(unit).update(pair[0], only_if_needed=True).verified
+    assert trial.admin.flash_hash().image_hash == pair[0].hash
 
 
 def test_leaving_recovery_waits_for_a_swap_that_is_pending(trial, pair):

@@ -2,18 +2,20 @@
 
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import simulator
 
 from board.conftest import make_build, wired
 from pytest_nrfdfu.board import application
-from pytest_nrfdfu.board.broken_off import left_behind
+from pytest_nrfdfu.board.broken_off import broken_off, left_behind
 from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.report import Timeline
 from pytest_nrfdfu.board.update_parts import Attempt
 from pytest_nrfdfu.errors import HashMismatch
+from pytest_nrfdfu.image.build import NET
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,22 @@ def test_one_that_was_pending_is_swapped_in(builds, phase):
     pending = attempt_of(builds, via="staged", pending=True)
     assert left_behind(pending, phase).startswith("version 1.1.0 was seen pending: the next reset swaps it in, on tr")
     assert "was seen pending" not in left_behind(attempt_of(builds, via="staged"), phase)
+
+
+def test_the_image_and_whether_it_was_needed_count(builds):
+    """The network core's was to be written, and the application's was there already."""
+    attempt = attempt_of(builds)
+    attempt.parts[0].needed = False
+    assert left_behind(attempt, "verify") == ""
+    attempt.begin(Step(NET, builds["1.0.0"].image, 1), needed=True)
+    attempt.timeline.broken = f"upload {NET}"
+    attempt.unit = SimpleNamespace(forget=list, unfinished=None)
+    broken_off(attempt, KeyboardInterrupt())
+    assert (
+        attempt.parts[-1]
+        .notes[-1]
+        .endswith("; the network core may hold a part of version 1.0.0; slot 0 was not written by this step")
+    )
 
 
 def attempt_of(builds, **told):

@@ -286,6 +286,25 @@ def test_an_upload_that_dies_on_a_link_that_lost_before_is_the_benchs_trouble(fa
     assert caught.value.category == "bench"
 
 
+def test_a_firmware_that_crashes_in_the_midst_of_an_answer_is_no_lossy_link(far, client):
+    """Half a frame, which the banner ends, whose carriage return is not what a strict receiver takes."""
+    client.round_trip = RoundTrip(first=0.02, least=0.01, most=0.02)
+    server(far, until=1000)
+    answers, asked = far.script, []
+
+    def script(request, payload):
+        asked.append(answers(request, payload))
+        if asked[-1]:
+            return asked[-1]
+        half = answer(request, {"rc": 0, "off": 1000})[:10]
+        return [half + b"*** Booting Zephyr OS build v4.4.0 ***\r\n"] if asked.count([]) == 1 else []
+
+    far.script = script
+    with pytest.raises(UploadFailed, match="1 broken frames") as caught:
+        client.upload(DATA, limits=Limits(max_packet=400))
+    assert not isinstance(caught.value, LossyLink)
+
+
 def test_an_exception_in_the_callback_breaks_the_upload_off(far, client):
     server(far)
     seen = []

@@ -13,6 +13,7 @@ from pytest_nrfdfu.board.diagnosis import diagnose
 from pytest_nrfdfu.board.evidence import Attempt, Evidence, Heard
 from pytest_nrfdfu.board.observed import causes_in_words, damaged_banner, readable
 from pytest_nrfdfu.board.recovery import enter
+from pytest_nrfdfu.board.rules_rig import look_at_reset
 from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.errors import BoardError, LineError, PortGone, ProbeError, RecoveryNotEntered, SmpTimeout
 from pytest_nrfdfu.smp import console
@@ -204,6 +205,22 @@ def test_a_pin_that_was_not_looked_at_is_said_and_how_it_would_be():
 
 
 @pytest.mark.parametrize(
+    ("kind", "told", "untold"),
+    [
+        ("pin", "the wire from the probe to nRESET", "[power]"),
+        ("line", "the wire from the output that [reset.line] names to nRESET", "probe"),
+        ("power", "the commands in [power] switch: it does not switch the board", "nRESET"),
+        ("system", "SWD", "nRESET"),
+        ("ctrl-ap", "SWD", "wire"),
+    ],
+)
+def test_where_to_look_depends_on_the_reset(kind, told, untold):
+    text = look_at_reset(kind)
+    assert told in text
+    assert untold not in text
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         (BANNER, ""),
@@ -211,6 +228,8 @@ def test_a_pin_that_was_not_looked_at_is_said_and_how_it_would_be():
         ("I: Booting image 0", ""),
         ("hello, world", ""),
         ("", ""),
+        ("*** Boot", ""),
+        ("*** Booting", ""),
         ("one\n*** Bootig Zephyr OS build v4.40 ***\n", "*** Bootig Zephyr OS build v4.40 ***"),
         ("** Bootin Zephyr OS build v4.4.0 ***", "** Bootin Zephyr OS build v4.4.0 ***"),
     ],

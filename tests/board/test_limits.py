@@ -17,6 +17,7 @@ from pytest_nrfdfu.config import BoardConfig
 from pytest_nrfdfu.image.bootloader import PROFILES
 from pytest_nrfdfu.smp.codec import encode
 from pytest_nrfdfu.smp.exchange import Sequence
+from pytest_nrfdfu.smp.regulator import Verdict
 from pytest_nrfdfu.smp.timing import Link, RoundTrip
 from pytest_nrfdfu.smp.upload import Limits, Upload
 
@@ -330,6 +331,24 @@ def test_a_lossy_trial_is_noted():
     done.counters.trial_losses += done.regulator.lost()
     assert findings(done, done.limits) == asdict_of_trial(window="lossy", losses=1, failures=1, when=ANY)
     assert window_outcome(done).endswith("chunks in flight: tried and given up")
+
+
+def test_a_loss_that_was_a_size_is_not_counted_as_a_window_s():
+    done = upload(limits(known=Known(window="lossy", failures=2)))
+    done.regulator.verdict, done.regulator.has_window = Verdict.LOSSY, True
+    assert "(3 times in a row)" in window_outcome(done)
+    done.counters.too_large = 1
+    assert "in a row" not in window_outcome(done)
+
+
+def test_an_application_s_size_is_its_own_matter():
+    (told,) = size_note(upload(limits(known=Known(receive_size=512))), "application")
+    assert told.endswith("; look at its CONFIG_MCUMGR_TRANSPORT_NETBUF_SIZE")
+    done = upload()
+    done.counters.too_large = 1
+    (told,) = size_note(done, "application")
+    assert told.startswith("the application takes packets of")
+    assert "bootloader" not in told
 
 
 def test_a_smaller_packet_is_noted():

@@ -6,7 +6,8 @@ from board.conftest import answer, wired
 from board.shelf import of_this_module
 from pytest_nrfdfu.board.boot import boot
 from pytest_nrfdfu.board.dfu import Dfu
-from pytest_nrfdfu.board.recovery import enter, from_recovery
+from pytest_nrfdfu.board.list_origin import from_recovery
+from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.errors import LineError, PortGone, RecoveryNotEntered, SmpTimeout
 from pytest_nrfdfu.smp.header import Group, Op
 from pytest_nrfdfu.smp.messages import ImageState, ImageStates

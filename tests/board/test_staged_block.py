@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import simulator
@@ -10,6 +11,7 @@ from staging import StagingClient
 from board.conftest import make_build, wired
 from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpTimeout
+from pytest_nrfdfu.smp.messages import ImageState
 
 SIM = {"staging": True, "application_smp": "full"}
 
@@ -233,6 +235,23 @@ def test_without_a_banner_the_list_shows_that_it_has_reset_itself(builds, window
         assert report.notes[-1] == (
             "no boot banner came: that it has reset itself was seen by the application's image list"
         )
+
+
+def test_mcuboot_s_own_list_is_not_the_application_s(sim, builds, monkeypatch):
+    """It has reset itself, MCUboot has swapped, and the request met its window: with flags its list looks alike."""
+    listed, new = sim.unit.client.images, builds["1.1.0"]
+
+    def by_mcuboot(**told):
+        state = ImageState(slot=0, version="1.1.0", hash=new.hash, active=True)
+        return listed(**told)._replace(images=(state,), split_status=None, flags_first=True)
+
+    def reset_itself():
+        monkeypatch.setattr(sim.unit, "profile", replace(sim.unit.profile, image_state=True))
+        monkeypatch.setattr(sim.unit.client, "images", by_mcuboot)
+
+    dfu = Dfu(sim.unit)
+    with pytest.raises(HashMismatch, match="serial recovery answers"), dfu.staged(new, reset=False):
+        reset_itself()
 
 
 def test_one_that_does_not_reset_itself_is_told(sim, builds, monkeypatch):

@@ -10,8 +10,9 @@ NOTHING, POSSIBLE, PENDING = SwapAhead.NOTHING, SwapAhead.POSSIBLE, SwapAhead.PE
 PERMANENT, TRIAL = SwapAhead.PERMANENT, SwapAhead.TRIAL
 
 
-def listed(*slots):
-    return ImageStates(tuple(ImageState(slot=slot, version="1.0.0", **flags) for slot, flags in slots), None, {})
+def listed(*slots, flags_first=False):
+    states = tuple(ImageState(slot=slot, version="1.0.0", **flags) for slot, flags in slots)
+    return ImageStates(states, None, {}, flags_first=flags_first)
 
 
 RUNS = (0, {"active": True, "confirmed": True})
@@ -55,6 +56,13 @@ def test_recoverys_list_tells_little(slots, before, ahead):
 
 
 @pytest.mark.parametrize(
+    ("slots", "ahead"), [((TRIED, OTHER), TRIAL), ((RUNS, OTHER), NOTHING), ((RUNS, MARKED), PENDING)]
+)
+def test_recoverys_list_with_flags_tells_all(slots, ahead):
+    assert by_recovery(listed(*slots, flags_first=True), PERMANENT) is ahead
+
+
+@pytest.mark.parametrize(
     ("before", "kinds", "ahead"),
     [
         (NOTHING, {0: "test"}, TRIAL),
@@ -64,7 +72,8 @@ def test_recoverys_list_tells_little(slots, before, ahead):
         (PENDING, {}, TRIAL),
         (PERMANENT, {}, NOTHING),
         (TRIAL, {}, NOTHING),
-        (POSSIBLE, {}, NOTHING),
+        (POSSIBLE, {}, POSSIBLE),
+        (POSSIBLE, {0: "none"}, NOTHING),
     ],
 )
 def test_a_boot_that_ended_changes_what_is_ahead(before, kinds, ahead):

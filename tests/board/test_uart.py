@@ -87,6 +87,13 @@ def test_garbage_that_looks_like_smp_is_a_fault_and_no_text(far, uart):
     assert uart.summary(since, position).startswith("meanwhile the board sent 2 broken frames (the last: bad base64")
 
 
+def test_the_summary_has_nothing_that_a_terminal_obeys(far, uart):
+    position = uart.console.position
+    far.write(b"one\x02\r\ntwo\x07\r\n")
+    wait_for_text(uart, "two\x07\n")
+    assert uart.summary(0.0, position) == "meanwhile the board sent console text ending 'one\\x02 / two\\x07'"
+
+
 def test_the_summary_says_what_came(far, uart):
     position = uart.console.position
     assert uart.summary(0.0, position) == "nothing came from the board meanwhile"
