@@ -238,30 +238,10 @@ class Dfu:
             recovery = self.enter()
         attempt.entry = recovery.entered.method
         self._say(_entered(recovery))
-        if any(step.name == APP for step in steps):
-            self._refuse_pending(recovery)
         with self._reported(attempt):
             self._send(attempt, recovery, steps, only_if_needed=only_if_needed)
             self._boot(attempt, recovery.entered.images.find(slot=1))
         return report_of(attempt)
-
-    def _refuse_pending(self, recovery: Recovery) -> None:
-        """UpdateRefused where MCUboot, as recovery is left, would swap something else into the slot just written.
-
-        The board is reset, so that the swap begins: whoever comes next waits for it. Two entries come behind the swap.
-        """
-        unit = self.unit
-        pending = unit.swap_ahead in {SwapAhead.PENDING, SwapAhead.PERMANENT}
-        if not pending or recovery.entered.method in {"wait-for-dfu", "no-application"}:
-            return
-        text = unit.swap_ahead.value
-        with suppress(Exception):
-            unit.client.reset()
-        raise UpdateRefused(
-            f"{unit.name}: {text}, and MCUboot swaps it into slot 0 as recovery is left, whatever is written there."
-            " Nothing was sent, and the board was reset, which begins that swap. Update again when it is over; or"
-            " before an update see it swapped by board.reset(), and once more if that image was for a test"
-        )
 
     def _planned(self, build: Build) -> list[Step]:
         """The steps of an update; what the build tells of the bootloader is the unit's from now on."""

@@ -12,7 +12,7 @@ from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.running import application_runs
 from pytest_nrfdfu.board.swap_ahead import SwapAhead
-from pytest_nrfdfu.errors import NotBooted, UpdateRefused
+from pytest_nrfdfu.errors import NotBooted
 from pytest_nrfdfu.smp.header import Group
 from pytest_nrfdfu.smp.messages import ImageStateWrite
 
@@ -346,16 +346,6 @@ def test_an_image_on_trial_is_uploaded_where_it_is_needed(trial, pair):
     report = Dfu(trial.unit).update(pair[1], only_if_needed=True)
     assert report.bytes
     assert trial.admin.flash_hash().image_hash == pair[1].hash
-
-
-def test_an_update_by_recovery_is_refused_while_slot_1_is_pending(trial, pair):
-    unit = trial.unit
-    Board(unit).reset()
-    unit.client.request(ImageStateWrite(hash=pair[1].hash))
-    with pytest.raises(UpdateRefused, match="an image in slot 1 was pending, and MCUboot swaps it"):
-        Dfu(unit).update(pair[0])
-    assert Dfu(unit).update(pair[0], only_if_needed=True).verified
-    assert trial.admin.flash_hash().image_hash == pair[0].hash
 
 
 def test_leaving_recovery_waits_for_a_swap_that_is_pending(trial, pair):

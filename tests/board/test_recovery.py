@@ -193,7 +193,8 @@ def test_an_application_that_stays_is_told(far, no_rig_unit):
 
 def test_flags_without_split_status_are_told(far, no_rig_unit):
     """Perhaps it is the bootloader, built with image state, and the configuration does not say so."""
-    application(far, lists={"images": APPLICATION["images"]})
+    (image,) = APPLICATION["images"]
+    application(far, lists={"images": [{"active": True} | image]})  # in MCUboot's order
     with pytest.raises(RecoveryNotEntered, match=r"set image_state = true in \[bootloader\]"):
         enter(no_rig_unit)
 
