@@ -23,8 +23,9 @@ from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.power import power_cycle
 from pytest_nrfdfu.board.recovery import enter
 from pytest_nrfdfu.board.restart import reset_kind, restart
-from pytest_nrfdfu.board.running_application import MARGIN, await_application, await_banner
+from pytest_nrfdfu.board.running_application import await_application, await_banner
 from pytest_nrfdfu.board.session import PROVED, Recovery
+from pytest_nrfdfu.board.swap_wait import MARGIN
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.board.update_parts import Attempt
 from pytest_nrfdfu.config_types import ResetKind

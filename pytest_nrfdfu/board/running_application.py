@@ -18,7 +18,7 @@ from pytest_nrfdfu.board.boot_wait import LINE_END, POLL
 from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.noted import noted_os_reset
 from pytest_nrfdfu.board.silence import in_short, unanswered, unpowered
-from pytest_nrfdfu.board.swap_wait import may_wait_for_dfu
+from pytest_nrfdfu.board.swap_wait import MARGIN, may_wait_for_dfu
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import NotBooted, PortGone, SmpRejected, SmpTimeout, UartError, UpdateRefused
 from pytest_nrfdfu.image.bootloader import Swap
@@ -26,7 +26,6 @@ from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import BootloaderInfoRequest, ImageState, ImageStates, ImageStateWrite, Params
 
 __all__ = [
-    "MARGIN",
     "Running",
     "ask",
     "await_application",
@@ -39,8 +38,6 @@ __all__ = [
 
 _ANSWER = 2.0
 """Seconds for one answer of an application that runs; it takes some 10 ms."""
-MARGIN = 1.25
-"""How many times the computed time a swap is waited for before anything is sent."""
 _REQUESTS = 3
 """How often a reset is asked for that did not happen."""
 _BOOT = "Boot the application first (board.reset())"

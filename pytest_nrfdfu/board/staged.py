@@ -24,7 +24,7 @@ from pytest_nrfdfu.board.report import DfuReport
 from pytest_nrfdfu.board.running_application import ask, with_story
 from pytest_nrfdfu.board.session import HASH_SHOWN
 from pytest_nrfdfu.board.silence import in_short, last_lines, unpowered
-from pytest_nrfdfu.board.staged_boot import APPLICATION_LIST, Seen, Staged, StagedBoot
+from pytest_nrfdfu.board.staged_boot import ANSWER, APPLICATION_LIST, Seen, Staged, StagedBoot
 from pytest_nrfdfu.board.staged_evidence import before, brought_by, was_there
 from pytest_nrfdfu.board.update_parts import Attempt, Part
 from pytest_nrfdfu.errors import HashMismatch, PortGone, SmpError, SmpTimeout, UartError, UpdateRefused
@@ -36,8 +36,6 @@ __all__ = ["StagedUpdate"]
 
 _POLL = 0.5
 """Seconds between looks at slot 1 while the transfer goes on."""
-_ANSWER = 1.0
-"""Seconds for an application that runs to answer; it takes some 10 ms."""
 _SHOWN = 200
 """Characters of an error of the block that the report quotes."""
 _RECOVERY = "recovery's image list"
@@ -325,7 +323,7 @@ class StagedUpdate:
         if not self._has_smp:
             return "what the board holds now was not asked for: its application lists no images"
         try:
-            states = self._unit.client.images(tries=1, timeout=_ANSWER)
+            states = self._unit.client.images(tries=1, timeout=ANSWER)
         except Exception as error:  # noqa: BLE001 - the block's own error is on its way, and nothing may take its place
             return f"what the board holds then was not told: {in_short(error)}"
         if from_recovery(states, has_state=self._unit.profile.image_state):

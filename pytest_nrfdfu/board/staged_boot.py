@@ -17,7 +17,6 @@ from pytest_nrfdfu.board.console_evidence import CONSOLE, Judged, heard, judge
 from pytest_nrfdfu.board.list_origin import from_recovery
 from pytest_nrfdfu.board.restart import reset_kind, restart
 from pytest_nrfdfu.board.running_application import (
-    MARGIN,
     await_application,
     await_banner,
     confirm_running,
@@ -26,20 +25,20 @@ from pytest_nrfdfu.board.running_application import (
 )
 from pytest_nrfdfu.board.session import PROVED, Proof
 from pytest_nrfdfu.board.staged_evidence import Before, brought_by, shows_change, version_before
-from pytest_nrfdfu.board.swap_wait import may_wait_for_dfu
+from pytest_nrfdfu.board.swap_wait import MARGIN, may_wait_for_dfu
 from pytest_nrfdfu.board.update_parts import Attempt, Part
 from pytest_nrfdfu.errors import HashMismatch, NotBooted, SmpError, UartError
 from pytest_nrfdfu.image.bootloader import Swap
 from pytest_nrfdfu.image.mcuboot import Image
 from pytest_nrfdfu.smp.messages import ImageState
 
-__all__ = ["APPLICATION_LIST", "Seen", "Staged", "StagedBoot"]
+__all__ = ["ANSWER", "APPLICATION_LIST", "Seen", "Staged", "StagedBoot"]
 
 APPLICATION_LIST = "the application's image list"
 _NO_LIST = "the application lists no images"
 _LOOK = 2.0
 """Seconds between looks at the image list while the application is to reset itself, and no banner has come."""
-_ANSWER = 1.0
+ANSWER = 1.0
 """Seconds for an application that runs to answer; it takes some 10 ms."""
 
 
@@ -202,7 +201,7 @@ class StagedBoot:
         """Which image the application's list shows as active; ``none`` if no application answers."""
         unit, old = self._unit, self._staged.old
         try:
-            states = unit.client.images(tries=1, timeout=_ANSWER)
+            states = unit.client.images(tries=1, timeout=ANSWER)
         except SmpError:
             return Ran("none", None)
         except UartError:

@@ -10,9 +10,9 @@ from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.errors import SmpError, SmpTimeout, UartError
 from pytest_nrfdfu.image.bootloader import PROFILES
 
-__all__ = ["SwapWait", "longest_swap", "look_ahead", "may_wait_for_dfu"]
+__all__ = ["MARGIN", "SwapWait", "longest_swap", "look_ahead", "may_wait_for_dfu"]
 
-_MARGIN = 1.25
+MARGIN = 1.25
 """How many times the data sheet's time a swap may take."""
 _ANSWER = 0.5
 """Seconds for an application that has answered before; it takes some 10 ms."""
@@ -20,7 +20,7 @@ _ANSWER = 0.5
 
 def longest_swap(unit: Unit) -> float:
     """Seconds that MCUboot may swap at one boot: a whole slot, since how large both images are nobody tells."""
-    return _MARGIN * swap_seconds(unit.profile.swap, [slot_size(unit)], unit.client.link)
+    return MARGIN * swap_seconds(unit.profile.swap, [slot_size(unit)], unit.client.link)
 
 
 def look_ahead(unit: Unit) -> None:

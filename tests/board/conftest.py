@@ -5,17 +5,19 @@ import selectors
 import threading
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import cbor2
 import pytest
-from simulator import make_image, wait_until
+from simulator import DEADLINE, make_image, wait_until
 
 from pytest_nrfdfu.bench.simulator import Simulator
+from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.board.unit import Unit
 from pytest_nrfdfu.config import BoardConfig
+from pytest_nrfdfu.errors import HashMismatch
 from pytest_nrfdfu.image.build import Build, load
 from pytest_nrfdfu.sim_admin import SimAdmin
 from pytest_nrfdfu.smp import console
@@ -91,6 +93,16 @@ def as_new(board: Wired) -> Wired:
     board.unit.client.round_trip = RoundTrip()
     board.admin.disarm()
     board.admin.reset_counters()
+    return board
+
+
+def with_only(board: Wired, build: Build) -> Wired:
+    """The board with `build` running, put there by recovery, and slot 1 erased."""
+    dfu = Dfu(board.unit)
+    with suppress(HashMismatch):  # an image that a test left pending is swapped in
+        dfu.update(build)
+    dfu.update(build, only_if_needed=True)
+    board.unit.client.erase(1, DEADLINE)
     return board
 
 

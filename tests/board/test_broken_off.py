@@ -1,20 +1,17 @@
 """Ctrl-C in the middle of an update: a row that says where, and what the board is left with."""
 
 import time
-from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
-import simulator
 
-from board.conftest import make_build, wired
+from board.conftest import make_build, wired, with_only
 from pytest_nrfdfu.board import application
 from pytest_nrfdfu.board.broken_off import broken_off, left_behind
 from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.board.plan import Step
 from pytest_nrfdfu.board.report import Timeline
 from pytest_nrfdfu.board.update_parts import Attempt
-from pytest_nrfdfu.errors import HashMismatch
 from pytest_nrfdfu.image.build import NET
 
 
@@ -32,11 +29,7 @@ def _board(builds):
 
 @pytest.fixture
 def sim(_board, builds):
-    with suppress(HashMismatch):  # an image that a test left pending is swapped in
-        Dfu(_board.unit).update(builds["1.0.0"])
-    Dfu(_board.unit).update(builds["1.0.0"], only_if_needed=True)
-    _board.unit.client.erase(1, simulator.DEADLINE)
-    return _board
+    return with_only(_board, builds["1.0.0"])
 
 
 def stop(*_args, **_kwargs):

@@ -7,7 +7,7 @@ import pytest
 import simulator
 from staging import StagingClient
 
-from board.conftest import make_build, wired
+from board.conftest import make_build, wired, with_only
 from pytest_nrfdfu.board.console_evidence import Heard
 from pytest_nrfdfu.board.dfu import Dfu
 from pytest_nrfdfu.errors import HashMismatch, NotBooted, UpdateRefused
@@ -51,11 +51,7 @@ def _board(builds):
 @pytest.fixture
 def sim(_board, builds):
     """A board of this module's own, with version 1.0.0 running and slot 1 erased."""
-    with suppress(HashMismatch):  # an image that a test left pending is swapped in
-        Dfu(_board.unit).update(builds["1.0.0"])
-    Dfu(_board.unit).update(builds["1.0.0"], only_if_needed=True)
-    _board.unit.client.erase(1, simulator.DEADLINE)
-    return _board
+    return with_only(_board, builds["1.0.0"])
 
 
 @pytest.fixture(scope="module")
